@@ -1,0 +1,84 @@
+//! The command line.
+
+use std::net::SocketAddr;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// A Kubernetes operator for machine-learning workloads.
+#[derive(Debug, Parser)]
+#[command(name = "trainyard", version, about, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the binary can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Runs the operator until it is told to stop (SIGTERM or Ctrl-C).
+    ///
+    /// It connects with the pod's ServiceAccount, or with a kubeconfig when it runs outside a cluster, waits until it
+    /// holds the lease, and then reconciles every TrainingJob of the cluster.
+    Run(RunArgs),
+    /// Prints the CustomResourceDefinitions as YAML, for `kubectl apply -f -`.
+    Crds,
+    /// Prints the ValidatingAdmissionPolicies as YAML, for `kubectl apply -f -`.
+    ///
+    /// They refuse at once what the operator would otherwise report in a job's status: reserved variables, other
+    /// namespaces, edits of a template while pods run.
+    Policies,
+}
+
+/// How the operator runs.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Context of the kubeconfig to connect with [default: the current one, or the ServiceAccount of this pod]
+    #[arg(long, env = "TRAINYARD_CONTEXT", value_name = "NAME")]
+    pub context: Option<String>,
+
+    /// Where /healthz, /readyz and /metrics are served, without authentication; in a pod, 0.0.0.0:8080 lets the
+    /// kubelet and Prometheus in
+    #[arg(long, env = "TRAINYARD_LISTEN", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+
+    /// Namespace of the lease [default: the pod's namespace, else that of the kubeconfig's context]
+    #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE")]
+    pub lease_namespace: Option<String>,
+
+    /// Name of the lease; only the operator that holds it writes anything
+    #[arg(long, value_name = "NAME", default_value = "trainyard")]
+    pub lease_name: String,
+
+    /// Jobs worked on at a time
+    #[arg(long, value_name = "NUMBER", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=512))]
+    pub concurrency: u16,
+
+    /// Form of the log lines on standard error [default: text on a terminal, else json]
+    #[arg(long, value_enum, value_name = "FORM")]
+    pub log_format: Option<LogFormat>,
+
+    /// What is logged, such as info, debug or trainyard=debug,kube=info
+    #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info")]
+    pub log: String,
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,238 @@
+//! The real apiserver behind [`ApiServer`].
+//!
+//! Each write asks the lease first, has a time limit that ends before anyone else can hold the lease, and is counted.
+//! kube's client repeats what the apiserver answered with 429, 503 or 504 within that limit. That is harmless here:
+//! a create that was carried out answers AlreadyExists, a change Conflict, a delete NotFound.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::Request;
+use jiff::Timestamp;
+use kube::config::{Config, InferConfigError, KubeConfigOptions, KubeconfigError};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::lease::LeaseGate;
+use super::port::{ApiError, ApiServer, EventDraft, ObjectId, Resource};
+use crate::names::OPERATOR;
+use crate::server::metrics::{Metrics, RequestOutcome, Verb};
+
+mod answer;
+mod requests;
+#[cfg(test)]
+mod tests;
+
+use answer::{is_uid_mismatch, map_error};
+
+/// Longest that one read or write may take. Admission webhooks may take 10 s of their own by default; one that does is
+/// better retried than waited for, as the object's other work waits behind it.
+const REQUEST_LIMIT: Duration = Duration::from_secs(10);
+/// Longest that an Event may take: it is news, and reconciling should not wait for it.
+const EVENT_LIMIT: Duration = Duration::from_secs(3);
+/// A lost apiserver is found out about, and another of its addresses tried.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// Longer than any watch (the apiserver ends ours before 295 s), so only a connection whose other end is gone meets it.
+const SILENCE_LIMIT: Duration = Duration::from_secs(300);
+
+/// [`ApiServer`] over a kube client. Cheap to clone.
+#[derive(Clone)]
+pub struct ApiClient {
+    client: kube::Client,
+    gate: LeaseGate,
+    metrics: Arc<Metrics>,
+    /// Tells whose Events these are: the host name, which in a cluster is the pod's name.
+    instance: Arc<str>,
+    limit: Duration,
+}
+
+impl ApiClient {
+    /// Writes through `client` while `gate` holds, and counts in `metrics`.
+    pub fn new(client: kube::Client, gate: LeaseGate, metrics: Arc<Metrics>) -> Self {
+        let instance = std::env::var("HOSTNAME").unwrap_or_else(|_| OPERATOR.to_owned()).into();
+        ApiClient { client, gate, metrics, instance, limit: REQUEST_LIMIT }
+    }
+
+    /// Sends a write if the lease allows it.
+    async fn write(
+        &self,
+        verb: Verb,
+        id: &ObjectId,
+        request: Result<Request<Vec<u8>>, ApiError>,
+    ) -> Result<(), ApiError> {
+        let start = Instant::now();
+        let result = match self.gate.permit(self.limit) {
+            Some(limit) => self.send(verb, id, request, limit).await.map(drop),
+            None => Err(ApiError::NotLeader),
+        };
+        self.count(verb, id.resource, start, result)
+    }
+
+    async fn send(
+        &self,
+        verb: Verb,
+        id: &ObjectId,
+        request: Result<Request<Vec<u8>>, ApiError>,
+        limit: Duration,
+    ) -> Result<String, ApiError> {
+        // The body is read to its end even where nobody wants it: HTTP/1.1 can use the connection again only then.
+        match timeout(limit, self.client.request_text(request?)).await {
+            Ok(answer) => answer.map_err(|error| map_error(verb, id, error)),
+            Err(_) => Err(ApiError::Unavailable(format!("no answer within {limit:.1?}"))),
+        }
+    }
+
+    fn count<T>(
+        &self,
+        verb: Verb,
+        resource: Resource,
+        start: Instant,
+        result: Result<T, ApiError>,
+    ) -> Result<T, ApiError> {
+        self.metrics.requested(verb, resource, RequestOutcome::from(&result), start.elapsed());
+        result
+    }
+}
+
+impl ApiServer for ApiClient {
+    async fn read(&self, id: &ObjectId) -> Result<Option<Value>, ApiError> {
+        let start = Instant::now();
+        let result = match self.send(Verb::Read, id, requests::read(id), self.limit).await {
+            Ok(text) => parsed(&text).map(Some),
+            // That there is none is an answer, not a failure.
+            Err(ApiError::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        };
+        self.count(Verb::Read, id.resource, start, result)
+    }
+
+    async fn list(
+        &self,
+        resource: Resource,
+        namespace: &str,
+        label: &str,
+        value: &str,
+    ) -> Result<Vec<Value>, ApiError> {
+        let collection = ObjectId::new(resource, namespace, "");
+        let (mut objects, mut from) = (Vec::new(), String::new());
+        loop {
+            let start = Instant::now();
+            let request = requests::list(resource, namespace, label, value, &from);
+            let page = self.send(Verb::List, &collection, request, self.limit).await;
+            let page: Page = self.count(Verb::List, resource, start, page.and_then(|text| parsed(&text)))?;
+            objects.extend(page.items.into_iter().map(|object| named(resource, object)));
+            from = page.metadata.next.unwrap_or_default();
+            if from.is_empty() {
+                return Ok(objects);
+            }
+        }
+    }
+
+    async fn create(&self, resource: Resource, namespace: &str, object: &Value) -> Result<(), ApiError> {
+        let id = requests::id_of(resource, namespace, object);
+        self.write(Verb::Create, &id, requests::create(resource, namespace, object)).await
+    }
+
+    async fn apply(&self, resource: Resource, namespace: &str, object: &Value) -> Result<(), ApiError> {
+        let id = requests::id_of(resource, namespace, object);
+        self.write(Verb::Apply, &id, requests::apply(&id, object)).await
+    }
+
+    async fn patch_status(&self, id: &ObjectId, patch: &Value) -> Result<(), ApiError> {
+        self.write(Verb::PatchStatus, id, requests::patch_status(id, patch)).await
+    }
+
+    async fn delete(&self, id: &ObjectId, uid: &str) -> Result<(), ApiError> {
+        match self.write(Verb::Delete, id, requests::delete(id, uid)).await {
+            Err(ApiError::NotFound(_)) => Ok(()),
+            Err(ApiError::Conflict(message)) if is_uid_mismatch(&message) => Ok(()),
+            result => result,
+        }
+    }
+
+    async fn publish_event(&self, about: &ObjectId, uid: &str, event: &EventDraft) {
+        let Some(limit) = self.gate.permit(EVENT_LIMIT) else { return };
+        let request = requests::event(about, uid, event, &self.instance, Timestamp::now());
+        let sent = match request {
+            Ok(request) => timeout(limit, self.client.request_text(request)).await,
+            Err(_) => return,
+        };
+        match sent {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(%about, reason = event.reason, "an Event was not published: {error}"),
+            Err(_) => tracing::warn!(%about, reason = event.reason, "an Event was not published within {limit:.1?}"),
+        }
+    }
+}
+
+/// A list as the apiserver answers it.
+#[derive(Deserialize)]
+struct Page {
+    #[serde(default)]
+    metadata: PageMetadata,
+    items: Vec<Value>,
+}
+
+#[derive(Default, Deserialize)]
+struct PageMetadata {
+    /// Where the next page begins; empty or absent on the last.
+    #[serde(rename = "continue")]
+    next: Option<String>,
+}
+
+/// Objects in a list do not say what they are; those that are read one by one do.
+fn named(resource: Resource, mut object: Value) -> Value {
+    if let Value::Object(fields) = &mut object {
+        fields.insert("apiVersion".to_owned(), resource.api_version().into());
+        fields.insert("kind".to_owned(), resource.kind().into());
+    }
+    object
+}
+
+fn parsed<T: DeserializeOwned>(text: &str) -> Result<T, ApiError> {
+    serde_json::from_str(text).map_err(|error| ApiError::Unavailable(format!("an answer cannot be read: {error}")))
+}
+
+/// Why no client could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// A context was named, and the kubeconfig does not give it.
+    #[error("context {context:?} of the kubeconfig cannot be used: {source}")]
+    Context {
+        /// The context's name.
+        context: String,
+        /// What is wrong with it.
+        #[source]
+        source: KubeconfigError,
+    },
+    /// Neither a kubeconfig nor a pod's ServiceAccount was found.
+    #[error("no cluster to connect to: neither a kubeconfig nor a ServiceAccount's token could be used: {0}")]
+    NoCluster(#[source] InferConfigError),
+    /// The configuration was read, but its certificates or credentials cannot be used.
+    #[error("the cluster's configuration cannot be used: {0}")]
+    Unusable(#[source] kube::Error),
+}
+
+/// A client for that context of the kubeconfig, or without one for the current context, or for the cluster that this
+/// process runs in. Sends nothing yet.
+pub async fn connect(context: Option<&str>) -> Result<kube::Client, ConnectError> {
+    let config = match context {
+        Some(context) => {
+            let options = KubeConfigOptions { context: Some(context.to_owned()), ..KubeConfigOptions::default() };
+            let config = Config::from_kubeconfig(&options).await;
+            config.map_err(|source| ConnectError::Context { context: context.to_owned(), source })?
+        }
+        None => Config::infer().await.map_err(ConnectError::NoCluster)?,
+    };
+    kube::Client::try_from(with_limits(config)).map_err(ConnectError::Unusable)
+}
+
+fn with_limits(mut config: Config) -> Config {
+    config.connect_timeout = Some(CONNECT_LIMIT);
+    config.read_timeout = Some(SILENCE_LIMIT);
+    // Otherwise the time that a connection idled in the pool counts, and a watch on it ends before its time.
+    config.reset_reader_on_write = true;
+    config
+}

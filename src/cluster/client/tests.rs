@@ -1,0 +1,203 @@
+//! What is sent, and what becomes of the answers, against a router that records and answers as told.
+
+use std::sync::Mutex;
+
+use axum::Router;
+use axum::body::Bytes;
+use http::{HeaderMap, Method, StatusCode, Uri, header};
+use serde_json::json;
+
+use super::*;
+use crate::cluster::port::EventType;
+use crate::cluster::lease::{LeaseHolder, LeaseTimes};
+
+#[derive(Clone, Debug, PartialEq)]
+struct Sent {
+    line: String,
+    content_type: String,
+    body: Value,
+}
+
+/// An apiserver that gives the same answer to everything.
+struct Fake {
+    api: ApiClient,
+    metrics: Arc<Metrics>,
+    sent: Arc<Mutex<Vec<Sent>>>,
+}
+
+impl Fake {
+    fn answering(code: u16, body: Value) -> Fake {
+        Fake::new(code, body, Duration::ZERO, LeaseGate::always())
+    }
+
+    fn new(code: u16, body: Value, pause: Duration, gate: LeaseGate) -> Fake {
+        let sent = Arc::new(Mutex::new(Vec::new()));
+        let record = sent.clone();
+        let answer = move |method: Method, uri: Uri, headers: HeaderMap, content: Bytes| {
+            let content_type = headers.get(header::CONTENT_TYPE).map(|it| it.to_str().unwrap().to_owned());
+            let content = serde_json::from_slice(&content).unwrap_or(Value::Null);
+            record.lock().unwrap().push(Sent {
+                line: format!("{method} {uri}"),
+                content_type: content_type.unwrap_or_default(),
+                body: content,
+            });
+            let answer = (StatusCode::from_u16(code).unwrap(), body.to_string());
+            async move {
+                tokio::time::sleep(pause).await;
+                answer
+            }
+        };
+        let client = kube::Client::new(Router::new().fallback(answer), "default");
+        let metrics = Arc::new(Metrics::new());
+        let api = ApiClient { limit: Duration::from_millis(500), ..ApiClient::new(client, gate, metrics.clone()) };
+        Fake { api, metrics, sent }
+    }
+
+    fn failing(code: u16, reason: &str, message: &str) -> Fake {
+        Fake::answering(code, json!({"kind": "Status", "code": code, "reason": reason, "message": message}))
+    }
+
+    fn one(&self) -> Sent {
+        let sent = self.sent.lock().unwrap();
+        assert_eq!(sent.len(), 1, "{sent:?}");
+        sent[0].clone()
+    }
+}
+
+fn job() -> ObjectId {
+    ObjectId::new(Resource::TrainingJob, "train", "digits")
+}
+
+fn pod() -> ObjectId {
+    ObjectId::new(Resource::Pod, "train", "digits-0")
+}
+
+#[tokio::test]
+async fn requests_have_the_shape_that_the_apiserver_expects() {
+    let object = json!({"metadata": {"name": "digits-0", "uid": "u"}, "spec": {"newerField": [1]}});
+    let sent = |line: &str, content_type: &str, body: Value| Sent {
+        line: line.to_owned(),
+        content_type: content_type.to_owned(),
+        body,
+    };
+
+    let fake = Fake::answering(201, json!({}));
+    fake.api.create(Resource::Pod, "train", &object).await.unwrap();
+    let line = "POST /api/v1/namespaces/train/pods?fieldValidation=Strict&fieldManager=trainyard";
+    assert_eq!(fake.one(), sent(line, "application/json", object.clone()));
+
+    let fake = Fake::answering(200, json!({}));
+    fake.api.apply(Resource::EndpointSlice, "train", &object).await.unwrap();
+    let line = "PATCH /apis/discovery.k8s.io/v1/namespaces/train/endpointslices/digits-0\
+                ?fieldManager=trainyard&force=true&fieldValidation=Strict";
+    assert_eq!(fake.one(), sent(line, "application/apply-patch+yaml", object));
+
+    let fake = Fake::answering(200, json!({}));
+    let patch = json!({"metadata": {"resourceVersion": "7"}, "status": {"message": null}});
+    fake.api.patch_status(&job(), &patch).await.unwrap();
+    let line = "PATCH /apis/trainyard.dev/v1alpha1/namespaces/train/trainingjobs/digits/status?fieldManager=trainyard";
+    assert_eq!(fake.one(), sent(line, "application/merge-patch+json", patch));
+
+    let fake = Fake::answering(200, json!({}));
+    fake.api.delete(&pod(), "5f0f").await.unwrap();
+    let delete = fake.one();
+    assert_eq!(delete.line, "DELETE /api/v1/namespaces/train/pods/digits-0");
+    assert_eq!(delete.body["preconditions"], json!({"uid": "5f0f"}));
+    assert_eq!(delete.body["propagationPolicy"], "Background");
+
+    let fake = Fake::answering(200, json!({"metadata": {"name": "digits-0"}}));
+    assert_eq!(fake.api.read(&pod()).await.unwrap().unwrap()["metadata"]["name"], "digits-0");
+    assert_eq!(fake.one().line, "GET /api/v1/namespaces/train/pods/digits-0");
+}
+
+#[tokio::test]
+async fn lists_follow_their_pages_and_name_their_objects() {
+    let pages = Arc::new(Mutex::new(Vec::new()));
+    let seen = pages.clone();
+    let answer = move |uri: Uri| async move {
+        let mut seen = seen.lock().unwrap();
+        seen.push(uri.to_string());
+        let (next, name) = if seen.len() == 1 { ("t+=/", "a") } else { ("", "b") };
+        json!({"metadata": {"continue": next}, "items": [{"metadata": {"name": name}}]}).to_string()
+    };
+    let client = kube::Client::new(Router::new().fallback(answer), "default");
+    let api = ApiClient::new(client, LeaseGate::always(), Arc::new(Metrics::new()));
+    let objects = api.list(Resource::Pod, "train", "trainyard.dev/job", "digits").await.unwrap();
+    let pod = |name: &str| json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}});
+    assert_eq!(objects, [pod("a"), pod("b")]);
+    let first = "/api/v1/namespaces/train/pods?labelSelector=trainyard.dev%2Fjob%3Ddigits&limit=500";
+    assert_eq!(*pages.lock().unwrap(), [first.to_owned(), format!("{first}&continue=t%2B%3D%2F")]);
+}
+
+#[tokio::test]
+async fn what_is_gone_reads_as_none_and_is_deleted_already() {
+    let gone = Fake::failing(404, "NotFound", "pods \"digits-0\" not found");
+    assert_eq!(gone.api.read(&pod()).await, Ok(None));
+    assert_eq!(gone.api.delete(&pod(), "u").await, Ok(()));
+    assert_eq!(gone.api.patch_status(&job(), &json!({})).await, Err(ApiError::NotFound(job())));
+    let object = json!({"metadata": {"name": "digits-0"}});
+    let created = gone.api.create(Resource::Pod, "train", &object).await;
+    assert!(matches!(created, Err(ApiError::Refused(_))), "its namespace is gone: {created:?}");
+
+    let another = "the UID in the precondition (u) does not match the UID in record (v)";
+    assert_eq!(Fake::failing(409, "Conflict", another).api.delete(&pod(), "u").await, Ok(()));
+    let stale = Fake::failing(409, "Conflict", "the object has been modified").api.delete(&pod(), "u").await;
+    assert!(matches!(stale, Err(ApiError::Conflict(_))), "{stale:?}");
+}
+
+#[tokio::test]
+async fn no_answer_in_time_is_unavailable_and_counted() {
+    let fake = Fake::new(200, json!({}), Duration::from_secs(60), LeaseGate::always());
+    let result = fake.api.create(Resource::Pod, "train", &json!({"metadata": {"name": "a"}})).await;
+    assert_eq!(result, Err(ApiError::Unavailable("no answer within 500.0ms".to_owned())));
+    let sample = r#"trainyard_api_requests_total{verb="Create",resource="Pod",outcome="Unavailable"} 1"#;
+    let text = fake.metrics.text();
+    assert!(text.contains(sample), "{text}");
+}
+
+#[tokio::test]
+async fn without_the_lease_nothing_is_sent_but_reads() {
+    let lease = json!({"metadata": {"name": "operator", "resourceVersion": "1"}, "spec": {}});
+    let elected = Fake::answering(200, lease);
+    let client = elected.api.client.clone();
+    let holder = LeaseHolder::acquire(client, "train", "operator", "me", LeaseTimes::default()).await.unwrap();
+    let gate = holder.gate();
+    holder.release().await;
+
+    let fake = Fake::new(200, json!({}), Duration::ZERO, gate);
+    let (api, object) = (&fake.api, json!({"metadata": {"name": "a"}}));
+    assert_eq!(api.create(Resource::Pod, "train", &object).await, Err(ApiError::NotLeader));
+    assert_eq!(api.apply(Resource::Pod, "train", &object).await, Err(ApiError::NotLeader));
+    assert_eq!(api.patch_status(&job(), &object).await, Err(ApiError::NotLeader));
+    assert_eq!(api.delete(&pod(), "u").await, Err(ApiError::NotLeader));
+    api.publish_event(&job(), "u", &draft("note")).await;
+    assert_eq!(*fake.sent.lock().unwrap(), []);
+    assert!(api.read(&pod()).await.is_ok());
+    assert_eq!(fake.sent.lock().unwrap().len(), 1);
+}
+
+fn draft(note: &str) -> EventDraft {
+    EventDraft { event_type: EventType::Warning, reason: "Restarting", action: "Restart", note: note.to_owned() }
+}
+
+#[tokio::test]
+async fn events_are_about_the_object_and_short_enough() {
+    let fake = Fake::answering(201, json!({"metadata": {}, "eventTime": null}));
+    fake.api.publish_event(&job(), "5f0f", &draft(&"\u{20ac}".repeat(1_000))).await;
+    let event = fake.one();
+    assert!(event.line.starts_with("POST /apis/events.k8s.io/v1/namespaces/train/events"), "{}", event.line);
+    let regarding = json!({"apiVersion": "trainyard.dev/v1alpha1", "kind": "TrainingJob", "namespace": "train", "name": "digits", "uid": "5f0f"});
+    assert_eq!(event.body["regarding"], regarding);
+    assert_eq!(event.body["reportingController"], "trainyard");
+    assert_eq!((&event.body["type"], &event.body["reason"]), (&json!("Warning"), &json!("Restarting")));
+    assert_eq!(event.body["note"].as_str().unwrap().len(), 1_023, "341 whole characters of 3 bytes");
+}
+
+#[tokio::test]
+async fn a_client_can_be_built_and_its_limits_are_set() {
+    let config = with_limits(Config::new(Uri::from_static("https://127.0.0.1:1")));
+    assert_eq!(config.connect_timeout, Some(CONNECT_LIMIT));
+    assert_eq!(config.read_timeout, Some(SILENCE_LIMIT));
+    assert!(config.reset_reader_on_write);
+    kube::Client::try_from(config).expect("TLS needs a default crypto provider");
+}

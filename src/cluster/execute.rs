@@ -1,0 +1,111 @@
+//! Carrying out a plan: checks, then actions, through the one door to the apiserver.
+
+use futures::stream::{self, StreamExt, TryStreamExt};
+use serde_json::Value;
+
+use super::index::{ChildMeta, Owner};
+use super::plan::{Action, Check};
+use super::pod::{PodFacts, WatchedPod};
+use super::port::{ApiError, ApiServer, ObjectId, Resource};
+use crate::names;
+
+/// Pods created at a time. Enough to hide the apiserver's latency, few enough that one large job leaves room for others.
+const CREATES_AT_ONCE: usize = 16;
+
+/// How an attempt to carry out a plan ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Executed {
+    /// Everything was done.
+    Done,
+    /// A check failed: a cache is behind, and the decision has to be made again when it has caught up. Nothing was done.
+    Stale(String),
+    /// The apiserver would not create this object; what came before it was done.
+    Refused(ObjectId, ApiError),
+    /// Somebody else's object has the name; what came before it was done.
+    Foreign(ObjectId),
+}
+
+/// Verifies the checks and carries out the actions, in order; creations of pods that follow each other go in parallel.
+///
+/// # Errors
+/// What the apiserver answered to a read, a change or a deletion, if it was not yes. Whatever was done until then is
+/// found by the next reconcile.
+pub async fn execute<A: ApiServer>(api: &A, checks: &[Check], actions: &[Action]) -> Result<Executed, ApiError> {
+    for check in checks {
+        if let Some(reason) = verify(api, check).await? {
+            return Ok(Executed::Stale(reason));
+        }
+    }
+    for group in actions.chunk_by(|a, b| a.creates_pod() && b.creates_pod()) {
+        let deeds: Vec<_> = group.iter().map(|action| act(api, action)).collect();
+        let ended = stream::iter(deeds)
+            .buffered(CREATES_AT_ONCE)
+            .try_fold(Executed::Done, async |first, next| Ok(if first == Executed::Done { next } else { first }))
+            .await?;
+        if ended != Executed::Done {
+            return Ok(ended);
+        }
+    }
+    Ok(Executed::Done)
+}
+
+async fn act<A: ApiServer>(api: &A, action: &Action) -> Result<Executed, ApiError> {
+    match action {
+        Action::Create { id, owner_uid, object } => match api.create(id.resource, &id.namespace, object).await {
+            Ok(()) => Ok(Executed::Done),
+            Err(ApiError::AlreadyExists(_)) => {
+                let ours = api.read(id).await?.is_some_and(|present| controller_uid(&present) == Some(owner_uid));
+                // One that is gone again by now is no obstacle: the next reconcile finds it missing.
+                Ok(if ours { Executed::Done } else { foreign_or_gone(api, id).await? })
+            }
+            Err(refused @ (ApiError::Refused(_) | ApiError::QuotaExceeded(_))) => {
+                Ok(Executed::Refused(id.clone(), refused))
+            }
+            Err(other) => Err(other),
+        },
+        Action::Apply { id, object } => api.apply(id.resource, &id.namespace, object).await.map(|()| Executed::Done),
+        Action::Delete { id, uid } => api.delete(id, uid).await.map(|()| Executed::Done),
+    }
+}
+
+async fn foreign_or_gone<A: ApiServer>(api: &A, id: &ObjectId) -> Result<Executed, ApiError> {
+    Ok(match api.read(id).await? {
+        Some(_) => Executed::Foreign(id.clone()),
+        None => Executed::Stale(format!("{id} was there and is gone")),
+    })
+}
+
+fn controller_uid(object: &Value) -> Option<&String> {
+    let references = object["metadata"]["ownerReferences"].as_array()?;
+    let controller = references.iter().find(|reference| reference["controller"].as_bool() == Some(true))?;
+    match &controller["uid"] {
+        Value::String(uid) => Some(uid),
+        _ => None,
+    }
+}
+
+/// Answers why a check does not hold, or nothing if it does.
+async fn verify<A: ApiServer>(api: &A, check: &Check) -> Result<Option<String>, ApiError> {
+    match check {
+        Check::OwnerIsCurrent { id, uid, resource_version } => {
+            let live = api.read(id).await?;
+            let live = live.as_ref().map(|object| &object["metadata"]);
+            let current = live.is_some_and(|meta| {
+                meta["uid"] == uid.as_str()
+                    && meta["resourceVersion"] == resource_version.as_str()
+                    && meta.get("deletionTimestamp").is_none()
+            });
+            Ok((!current).then(|| format!("{id} has changed since it was cached")))
+        }
+        Check::PodsAreGone { owner, owner_uid, below_attempt, absent } => {
+            let pods = api.list(Resource::Pod, &owner.namespace, names::LABEL_JOB, &owner.name).await?;
+            let facts = pods.into_iter().filter_map(|pod| serde_json::from_value::<WatchedPod>(pod).ok());
+            Ok(facts.map(PodFacts::from).find_map(|pod| {
+                let ours = matches!(&pod.meta, ChildMeta { owner: Some(Owner { uid, .. }), .. } if uid == owner_uid);
+                let in_the_way =
+                    (pod.attempt < *below_attempt && !pod.is_terminal()) || absent.contains(&pod.meta.name);
+                (ours && in_the_way).then(|| format!("pod {} is there, whatever the cache says", pod.meta.name))
+            }))
+        }
+    }
+}

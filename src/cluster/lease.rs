@@ -1,0 +1,294 @@
+//! Leader election by a coordination.k8s.io/v1 Lease.
+//!
+//! One process leads: the one that the Lease names. Two rules keep it at one, whatever the clocks of the machines say:
+//!
+//! * A standby takes another's lease only after it has itself seen no change of it, on its own monotonic clock, for
+//!   the lease's whole duration. The renewal time inside is for people; nothing here reads it.
+//! * A leader counts from when it *sent* its last successful renewal and stops earlier than the lease ends. So a write
+//!   that [`LeaseGate::permit`] admits has ended before a standby can have taken over.
+//!
+//! Takers write with the resourceVersion that they read, so of two only one succeeds. `lease/decision.rs` decides;
+//! this file sends and sleeps.
+
+use std::future::Future;
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use kube::api::{Api, PostParams};
+
+mod decision;
+mod gate;
+#[cfg(test)]
+mod tests;
+
+pub use decision::Loss;
+use decision::{Action, Contender, Observation, Record};
+pub use gate::LeaseGate;
+
+/// Time that clearing our name at the end may take: a pod that is deleted has other things to do as well.
+const RELEASE_LIMIT: Duration = Duration::from_secs(2);
+
+/// The election's times. `renew_every < renew_deadline < duration` must hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseTimes {
+    /// How long others wait after our last renewal before they take over.
+    pub duration: Duration,
+    /// Pause between renewals.
+    pub renew_every: Duration,
+    /// How long after our last renewal we still write; the rest of `duration` is for what is under way then.
+    pub renew_deadline: Duration,
+    /// Pause after a request that failed, and between a standby's looks.
+    pub retry_every: Duration,
+    /// Longest that one request about the Lease may take, so that a second try fits before the deadline.
+    pub request_limit: Duration,
+}
+
+impl Default for LeaseTimes {
+    fn default() -> Self {
+        LeaseTimes {
+            duration: Duration::from_secs(15),
+            renew_every: Duration::from_secs(5),
+            renew_deadline: Duration::from_secs(10),
+            retry_every: Duration::from_secs(2),
+            request_limit: Duration::from_secs(3),
+        }
+    }
+}
+
+/// Why the election cannot be taken part in.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// The apiserver will not let us: rights or the namespace are missing. Waiting alone does not help.
+    #[error("the apiserver refuses Lease {namespace}/{name}: {message}")]
+    Refused {
+        /// The Lease's namespace.
+        namespace: String,
+        /// The Lease's name.
+        name: String,
+        /// The apiserver's own words.
+        message: String,
+    },
+    /// The times contradict each other.
+    #[error("lease times must be renew_every < renew_deadline < duration, and no limit may be zero: {0:?}")]
+    Times(LeaseTimes),
+    /// An empty identity means that nobody holds the lease.
+    #[error("the identity for leader election is empty")]
+    EmptyIdentity,
+}
+
+/// How leadership ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// We were asked to stop. The lease is still ours until it is released or runs out.
+    Shutdown,
+    /// Someone else may lead. The gate is closed; the process should exit rather than go on with stale caches.
+    Lost(Loss),
+}
+
+/// A request that did not do what it was meant to.
+enum Failure {
+    Outdated,
+    Refused(String),
+    Unknown(String),
+}
+
+/// The lease, held by this process until [`LeaseHolder::keep`] says otherwise.
+#[derive(Debug)]
+pub struct LeaseHolder {
+    api: Api<Lease>,
+    namespace: String,
+    name: String,
+    identity: String,
+    contender: Contender,
+    gate: LeaseGate,
+    /// The Lease as the last answer showed it: what the next write starts from.
+    current: Option<Lease>,
+    observation: Observation,
+}
+
+impl LeaseHolder {
+    /// Waits until the lease is ours; [`LeaseHolder::keep`] must follow at once. `identity` must be unique among processes, restarts of a container included.
+    ///
+    /// Failures of the network are retried for ever; a refusal is an error, so that missing rights are seen at once.
+    pub async fn acquire(
+        client: kube::Client,
+        namespace: &str,
+        name: &str,
+        identity: &str,
+        times: LeaseTimes,
+    ) -> Result<LeaseHolder, LeaseError> {
+        let limits = [times.renew_every, times.retry_every, times.request_limit];
+        let ordered = times.renew_every < times.renew_deadline && times.renew_deadline < times.duration;
+        if !ordered || limits.contains(&Duration::ZERO) {
+            return Err(LeaseError::Times(times));
+        }
+        if identity.is_empty() {
+            return Err(LeaseError::EmptyIdentity);
+        }
+        let mut holder = LeaseHolder {
+            api: Api::namespaced(client, namespace),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            identity: identity.to_owned(),
+            contender: Contender::new(identity, times),
+            gate: LeaseGate::closed(times),
+            current: None,
+            observation: Observation::Outdated, // read at once
+        };
+        let mut announced = None;
+        while !holder.contender.leads() {
+            let action = holder.contender.step(&holder.observation, Instant::now());
+            holder.observation = match holder.perform(action).await {
+                Ok(observation) => observation,
+                Err(Failure::Outdated) => Observation::Outdated,
+                Err(Failure::Refused(message)) => {
+                    return Err(LeaseError::Refused { namespace: holder.namespace, name: holder.name, message });
+                }
+                Err(Failure::Unknown(message)) => {
+                    tracing::warn!(lease = name, "the lease could not be looked at: {message}");
+                    Observation::Unknown
+                }
+            };
+            if let Observation::Found(Record { holder: Some(other), .. }) = &holder.observation
+                && *other != identity
+                && announced.as_ref() != Some(other)
+            {
+                tracing::info!(lease = name, holder = other, "waiting for the lease");
+                announced = Some(other.clone());
+            }
+        }
+        tracing::info!(lease = name, identity, "leading");
+        Ok(holder)
+    }
+
+    /// The gate that every write of this process asks.
+    pub fn gate(&self) -> LeaseGate {
+        self.gate.clone()
+    }
+
+    /// Renews until the lease is lost or `shutdown` completes. Call [`LeaseHolder::release`] after a shutdown, once
+    /// nothing writes any more; the gate stays open until then, at most until the renewal deadline.
+    pub async fn keep(&mut self, shutdown: impl Future) -> Ended {
+        let mut shutdown = pin!(shutdown);
+        loop {
+            let action = self.contender.step(&self.observation, Instant::now());
+            if let Action::GiveUp(loss) = action {
+                self.gate.close();
+                tracing::error!(lease = self.name, "leading no more: {loss}");
+                return Ended::Lost(loss);
+            }
+            let performed = tokio::select! {
+                biased;
+                _ = &mut shutdown => return Ended::Shutdown,
+                performed = self.perform(action) => performed,
+            };
+            self.observation = match performed {
+                Ok(observation) => observation,
+                Err(Failure::Outdated) => Observation::Outdated,
+                Err(Failure::Refused(message) | Failure::Unknown(message)) => {
+                    tracing::warn!(lease = self.name, "the lease could not be renewed, trying again: {message}");
+                    Observation::Unknown
+                }
+            };
+        }
+    }
+
+    /// Clears our name from the Lease, so that the next one starts at once. Nothing may be under way any more: the
+    /// gate closes here, but what it admitted before is not called back.
+    pub async fn release(self) {
+        self.gate.close();
+        match tokio::time::timeout(RELEASE_LIMIT, self.clear()).await {
+            Ok(Ok(())) => tracing::info!(lease = self.name, "lease released"),
+            Ok(Err(error)) => tracing::warn!(lease = self.name, "lease not released, it runs out by itself: {error}"),
+            Err(_) => tracing::warn!(lease = self.name, "lease not released in time, it runs out by itself"),
+        }
+    }
+
+    /// Reads first: a renewal that was interrupted may have been carried out and have changed the version.
+    async fn clear(&self) -> kube::Result<()> {
+        let Some(mut lease) = self.api.get_opt(&self.name).await? else { return Ok(()) };
+        let spec = lease.spec.get_or_insert_default();
+        if spec.holder_identity.as_ref() != Some(&self.identity) {
+            return Ok(());
+        }
+        spec.holder_identity = None;
+        spec.renew_time = Some(MicroTime(Timestamp::now()));
+        self.api.replace(&self.name, &PostParams::default(), &lease).await.map(drop)
+    }
+
+    async fn perform(&mut self, action: Action) -> Result<Observation, Failure> {
+        if let Action::Read(pause) | Action::Renew(pause) = action {
+            tokio::time::sleep(pause).await;
+        }
+        let sent = Instant::now();
+        let limit = self.contender.request_limit(sent);
+        let api = self.api.clone();
+        let params = PostParams::default();
+        let answer = match action {
+            Action::Read(_) => tokio::time::timeout(limit, api.get_opt(&self.name)).await,
+            Action::Create => {
+                let lease = self.held(None);
+                tokio::time::timeout(limit, async { api.create(&params, &lease).await.map(Some) }).await
+            }
+            Action::Take | Action::Renew(_) => {
+                let lease = self.held(self.current.clone());
+                tokio::time::timeout(limit, async { api.replace(&self.name, &params, &lease).await.map(Some) }).await
+            }
+            Action::GiveUp(_) => return Ok(Observation::Unknown),
+        };
+        let answer = answer.map_err(|_| Failure::Unknown(format!("no answer within {limit:?}")))?;
+        self.current = answer.map_err(|error| failure(error, action == Action::Create))?;
+        if !matches!(action, Action::Read(_)) {
+            self.contender.won(sent);
+            self.gate.open(sent);
+        }
+        Ok(self.current.as_ref().map_or(Observation::Absent, |lease| Observation::Found(self.record(lease))))
+    }
+
+    /// The Lease as we want it: ours, renewed now. What else is in it stays.
+    fn held(&self, found: Option<Lease>) -> Lease {
+        let mut lease = found.unwrap_or_else(|| Lease {
+            metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
+            spec: None,
+        });
+        let spec: &mut LeaseSpec = lease.spec.get_or_insert_default();
+        let now = MicroTime(Timestamp::now());
+        if spec.holder_identity.as_ref() != Some(&self.identity) {
+            let transitions = spec.lease_transitions.map_or(0, |count| count.saturating_add(1));
+            spec.lease_transitions = Some(transitions);
+            spec.acquire_time = Some(now.clone());
+            spec.holder_identity = Some(self.identity.clone());
+        }
+        // Rounded up: the API has whole seconds, and others waiting longer is the safe side.
+        let seconds = self.contender.times().duration.as_millis().div_ceil(1000);
+        spec.lease_duration_seconds = Some(i32::try_from(seconds).unwrap_or(i32::MAX));
+        spec.renew_time = Some(now);
+        lease
+    }
+
+    fn record(&self, lease: &Lease) -> Record {
+        let spec = lease.spec.as_ref();
+        let seconds = spec.and_then(|spec| spec.lease_duration_seconds).and_then(|it| u64::try_from(it).ok());
+        Record {
+            holder: spec.and_then(|spec| spec.holder_identity.clone()).filter(|holder| !holder.is_empty()),
+            version: lease.metadata.resource_version.clone().unwrap_or_default(),
+            duration: seconds.map_or(self.contender.times().duration, Duration::from_secs),
+        }
+    }
+}
+
+fn failure(error: kube::Error, creates: bool) -> Failure {
+    match error {
+        kube::Error::Api(status) => match status.code {
+            409 => Failure::Outdated,
+            // The Lease was deleted after we read it. On create it is the namespace that is missing.
+            404 if !creates => Failure::Outdated,
+            400 | 403 | 404 | 422 => Failure::Refused(status.message),
+            _ => Failure::Unknown(status.message),
+        },
+        error => Failure::Unknown(error.to_string()),
+    }
+}

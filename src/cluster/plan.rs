@@ -1,0 +1,119 @@
+//! What a decision asks for: data, not deeds.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::port::{ObjectId, Resource};
+
+/// The outcome of a decision: what to make sure of, what to do, what to say, and when to look again.
+///
+/// Checks come first, then actions in their order, then the status. A decision that must be on record before anything
+/// is done about it (a new attempt, an end) is a plan with a status and no actions; the actions follow in the next
+/// reconcile, which sees the record. An empty plan with a status equal to the present one means converged.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan<Status> {
+    /// What must hold in the live cluster, past all caches, before anything below is done.
+    pub checks: Vec<Check>,
+    /// What to do, in order; the first failure ends the plan.
+    pub actions: Vec<Action>,
+    /// What status should say once the actions are done.
+    pub status: Status,
+    /// How soon a changed status has to be written.
+    pub publish: Publish,
+    /// When to decide again even if nothing happens; the only source of timed reconciles.
+    pub wake_at: Option<Timestamp>,
+}
+
+impl<Status> Plan<Status> {
+    /// A plan that only says something.
+    pub fn status_only(status: Status, publish: Publish) -> Self {
+        Plan { checks: Vec::new(), actions: Vec::new(), status, publish, wake_at: None }
+    }
+
+    /// The same plan, looked at again no later than `at`.
+    pub fn waking_at(mut self, at: Option<Timestamp>) -> Self {
+        self.wake_at = earliest(self.wake_at, at);
+        self
+    }
+}
+
+/// The earlier of two moments, of which either may be missing.
+pub fn earliest(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
+    a.into_iter().chain(b).min()
+}
+
+/// How soon a changed status has to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Publish {
+    /// In this reconcile.
+    Now,
+    /// At this moment or with the next status that cannot wait, so that progress is written in one piece.
+    By(Timestamp),
+}
+
+/// Something that caches may be wrong about and that must be so before a plan is carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// The owner is, in the live cluster, the very object and version that was decided upon.
+    OwnerIsCurrent {
+        /// The owner.
+        id: ObjectId,
+        /// Its UID in the cache.
+        uid: String,
+        /// Its resourceVersion in the cache.
+        resource_version: String,
+    },
+    /// No pod of an older attempt of this owner is live, and none of these names exists.
+    PodsAreGone {
+        /// Name of the owner, as the pods' job label has it.
+        owner: ObjectId,
+        /// UID of the owner.
+        owner_uid: String,
+        /// Pods of attempts below this one must be gone.
+        below_attempt: u32,
+        /// Names that no pod of the owner may have.
+        absent: Vec<String>,
+    },
+}
+
+/// One write.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Creates a child.
+    Create {
+        /// Kind, namespace and name of the child.
+        id: ObjectId,
+        /// UID of the owner: a child of that name is ours only if its controller has this UID.
+        owner_uid: String,
+        /// The whole child.
+        object: Value,
+    },
+    /// Changes a child that is ours.
+    Apply {
+        /// Kind, namespace and name of the child.
+        id: ObjectId,
+        /// The fields that we own, with the `uid` and `resourceVersion` decided upon.
+        object: Value,
+    },
+    /// Deletes an object.
+    Delete {
+        /// Which one.
+        id: ObjectId,
+        /// Its UID, so that another of that name is spared.
+        uid: String,
+    },
+}
+
+impl Action {
+    /// The object that the action is about.
+    pub fn id(&self) -> &ObjectId {
+        match self {
+            Action::Create { id, .. } | Action::Apply { id, .. } | Action::Delete { id, .. } => id,
+        }
+    }
+
+    /// Whether a pod is created.
+    pub fn creates_pod(&self) -> bool {
+        matches!(self, Action::Create { id, .. } if id.resource == Resource::Pod)
+    }
+}

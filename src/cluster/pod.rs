@@ -1,0 +1,307 @@
+//! Pods as far as a controller looks at them.
+//!
+//! A watched pod is trimmed to these facts as it comes in: ten thousand of them are kept, and a whole Pod is some
+//! fifty times larger.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use serde::Deserialize;
+
+use super::index::{Child, ChildMeta};
+use crate::names;
+
+/// What is kept of a pod of ours.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PodFacts {
+    /// Identity and owner.
+    pub meta: ChildMeta,
+    /// Label: attempt that it belongs to.
+    pub attempt: u32,
+    /// Label: rank within the job.
+    pub rank: u32,
+    /// Annotation: hash of what it was launched from.
+    pub launch_hash: String,
+    /// When it was created.
+    pub created_at: Option<Timestamp>,
+    /// When its deletion was asked for, by whomever.
+    pub delete_asked_at: Option<Timestamp>,
+    /// Node that it is bound to.
+    pub node: Option<String>,
+    /// Its addresses, at most one per family.
+    pub addresses: Vec<String>,
+    /// Kubernetes' own summary.
+    pub phase: Phase,
+    /// `status.reason`, for instance Evicted.
+    pub reason: Option<String>,
+    /// `status.message`.
+    pub message: Option<String>,
+    /// The scheduler's words if it finds no node.
+    pub unschedulable: Option<String>,
+    /// When and why Kubernetes said that it would end the pod (condition DisruptionTarget).
+    pub disrupted: Option<(Timestamp, String)>,
+    /// Init containers, then containers, as far as the kubelet has reported them.
+    pub containers: Vec<ContainerFacts>,
+}
+
+/// `status.phase` of a pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum Phase {
+    /// Not all containers have started.
+    #[default]
+    Pending,
+    /// At least one container runs.
+    Running,
+    /// All containers ended with 0.
+    Succeeded,
+    /// All containers ended, one of them badly; or the pod was given up.
+    Failed,
+    /// The node does not answer.
+    Unknown,
+}
+
+/// What is kept of a container.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ContainerFacts {
+    /// Its name.
+    pub name: String,
+    /// Whether it is an init container.
+    pub init: bool,
+    /// What it is doing.
+    pub state: ContainerState,
+}
+
+/// What a container is doing.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ContainerState {
+    /// Not started, with the kubelet's reason and message.
+    Waiting(String, String),
+    /// Running.
+    Running,
+    /// Ended.
+    Ended(Ended),
+}
+
+/// How a container ended.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Ended {
+    /// Exit code; 128 and the signal's number when killed by one.
+    pub exit_code: i32,
+    /// The kubelet's word, for instance OOMKilled.
+    pub reason: Option<String>,
+    /// Termination message or the end of the log.
+    pub message: Option<String>,
+    /// When.
+    pub finished_at: Option<Time>,
+}
+
+impl PodFacts {
+    /// Whether no process of the pod can run any more, as the kubelet says. A deletionTimestamp alone says nothing.
+    pub fn is_terminal(&self) -> bool {
+        matches!(self.phase, Phase::Succeeded | Phase::Failed)
+    }
+
+    /// The container of that name, if the kubelet has reported it; init containers do not count.
+    pub fn container(&self, name: &str) -> Option<&ContainerFacts> {
+        self.containers.iter().find(|container| !container.init && container.name == name)
+    }
+}
+
+impl Child for PodFacts {
+    fn meta(&self) -> &ChildMeta {
+        &self.meta
+    }
+}
+
+/// A pod as it comes from a watch, already without everything that [`PodFacts`] does not keep.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct WatchedPod {
+    metadata: ObjectMeta,
+    spec: WatchedSpec,
+    status: WatchedStatus,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct WatchedSpec {
+    node_name: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct WatchedStatus {
+    phase: Phase,
+    reason: Option<String>,
+    message: Option<String>,
+    #[serde(rename = "podIPs")]
+    pod_ips: Vec<WatchedAddress>,
+    conditions: Vec<WatchedCondition>,
+    init_container_statuses: Vec<WatchedContainer>,
+    container_statuses: Vec<WatchedContainer>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct WatchedAddress {
+    ip: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WatchedCondition {
+    #[serde(rename = "type")]
+    type_: String,
+    status: String,
+    #[serde(default)]
+    reason: String,
+    #[serde(default)]
+    message: String,
+    #[serde(default)]
+    last_transition_time: Option<Time>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct WatchedContainer {
+    name: String,
+    #[serde(default)]
+    state: WatchedState,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct WatchedState {
+    waiting: Option<WatchedWaiting>,
+    running: Option<serde::de::IgnoredAny>,
+    terminated: Option<Ended>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct WatchedWaiting {
+    reason: String,
+    message: String,
+}
+
+impl WatchedContainer {
+    fn facts(self, init: bool) -> ContainerFacts {
+        let state = match self.state {
+            WatchedState { terminated: Some(ended), .. } => ContainerState::Ended(ended),
+            WatchedState { running: Some(_), .. } => ContainerState::Running,
+            WatchedState { waiting, .. } => {
+                let waiting = waiting.unwrap_or_default();
+                ContainerState::Waiting(waiting.reason, waiting.message)
+            }
+        };
+        ContainerFacts { name: self.name, init, state }
+    }
+}
+
+impl From<WatchedPod> for PodFacts {
+    fn from(pod: WatchedPod) -> Self {
+        let WatchedPod { metadata, spec, status } = pod;
+        let condition = |type_: &str, status_: &str| {
+            status.conditions.iter().find(|condition| condition.type_ == type_ && condition.status == status_)
+        };
+        let unschedulable = condition("PodScheduled", "False")
+            .filter(|condition| condition.reason == "Unschedulable")
+            .map(|condition| condition.message.clone());
+        let disrupted = condition("DisruptionTarget", "True").map(|condition| {
+            let since = condition.last_transition_time.as_ref().map_or(Timestamp::MIN, |time| time.0);
+            (since, condition.reason.clone())
+        });
+        let none = BTreeMap::new();
+        let labels = metadata.labels.as_ref().unwrap_or(&none);
+        let number = |label: &str| labels.get(label).and_then(|value| value.parse().ok()).unwrap_or_default();
+        let annotations = metadata.annotations.as_ref().unwrap_or(&none);
+        PodFacts {
+            meta: ChildMeta::new(&metadata),
+            attempt: number(names::LABEL_ATTEMPT),
+            rank: number(names::LABEL_RANK),
+            launch_hash: annotations.get(names::ANNOTATION_LAUNCH_HASH).cloned().unwrap_or_default(),
+            created_at: metadata.creation_timestamp.as_ref().map(|time| time.0),
+            delete_asked_at: delete_asked_at(&metadata),
+            node: spec.node_name,
+            addresses: status.pod_ips.into_iter().map(|address| address.ip).collect(),
+            phase: status.phase,
+            reason: status.reason,
+            message: status.message,
+            unschedulable,
+            disrupted,
+            containers: (status.init_container_statuses.into_iter().map(|container| container.facts(true)))
+                .chain(status.container_statuses.into_iter().map(|container| container.facts(false)))
+                .collect(),
+        }
+    }
+}
+
+/// `deletionTimestamp` is when the grace period *ends*; what decides is when it began.
+fn delete_asked_at(meta: &ObjectMeta) -> Option<Timestamp> {
+    let ends = meta.deletion_timestamp.as_ref()?.0;
+    let grace = SignedDuration::from_secs(meta.deletion_grace_period_seconds.unwrap_or_default());
+    Some(ends.saturating_sub(grace).unwrap_or(ends))
+}
+
+impl kube::Resource for WatchedPod {
+    type DynamicType = ();
+    type Scope = NamespaceResourceScope;
+
+    fn kind(_: &()) -> Cow<'_, str> {
+        k8s_openapi::api::core::v1::Pod::kind(&())
+    }
+
+    fn group(_: &()) -> Cow<'_, str> {
+        k8s_openapi::api::core::v1::Pod::group(&())
+    }
+
+    fn version(_: &()) -> Cow<'_, str> {
+        k8s_openapi::api::core::v1::Pod::version(&())
+    }
+
+    fn plural(_: &()) -> Cow<'_, str> {
+        k8s_openapi::api::core::v1::Pod::plural(&())
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn keeps_what_decisions_need() {
+        let pod: WatchedPod = serde_json::from_value(json!({
+            "metadata": {
+                "name": "a-worker-1-2", "namespace": "ns", "uid": "u", "resourceVersion": "7",
+                "labels": {"trainyard.dev/attempt": "2", "trainyard.dev/rank": "1"},
+                "deletionTimestamp": "2026-01-01T00:00:30Z", "deletionGracePeriodSeconds": 30,
+                "ownerReferences": [{"apiVersion": "trainyard.dev/v1alpha1", "kind": "TrainingJob", "name": "a", "uid": "o", "controller": true}],
+            },
+            "spec": {"nodeName": "n1", "containers": [{"name": "c", "aFieldOfTomorrow": true}]},
+            "status": {
+                "phase": "Failed", "podIPs": [{"ip": "10.0.0.7"}],
+                "conditions": [{"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI", "lastTransitionTime": "2026-01-01T00:00:00Z"}],
+                "containerStatuses": [{"name": "c", "state": {"terminated": {"exitCode": 143, "finishedAt": "2026-01-01T00:00:02Z"}}}],
+            },
+        }))
+        .unwrap();
+        let facts = PodFacts::from(pod);
+        assert_eq!((facts.attempt, facts.rank), (2, 1));
+        assert_eq!(facts.delete_asked_at, Some("2026-01-01T00:00:00Z".parse().unwrap()));
+        assert_eq!(facts.disrupted.as_ref().unwrap().1, "EvictionByEvictionAPI");
+        assert_eq!(facts.meta.owner.as_ref().unwrap().uid, "o");
+        assert!(facts.is_terminal());
+        assert!(matches!(&facts.container("c").unwrap().state, ContainerState::Ended(ended) if ended.exit_code == 143));
+    }
+}

@@ -1,0 +1,181 @@
+//! The one door to the apiserver.
+//!
+//! Everything that a controller does to the cluster goes through [`ApiServer`], so that the simulated cluster can
+//! stand in for the real one and drive the very same code.
+
+use std::fmt;
+use std::future::Future;
+
+use serde_json::Value;
+
+/// A kind of object that we read one by one or write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Resource {
+    /// Our own TrainingJob.
+    TrainingJob,
+    /// Core v1 Pod.
+    Pod,
+    /// Core v1 Service.
+    Service,
+    /// discovery.k8s.io/v1 EndpointSlice.
+    EndpointSlice,
+}
+
+impl Resource {
+    /// Kind as in manifests.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Resource::TrainingJob => "TrainingJob",
+            Resource::Pod => "Pod",
+            Resource::Service => "Service",
+            Resource::EndpointSlice => "EndpointSlice",
+        }
+    }
+
+    /// `apiVersion` as in manifests.
+    pub fn api_version(self) -> &'static str {
+        match self {
+            Resource::TrainingJob => "trainyard.dev/v1alpha1",
+            Resource::Pod | Resource::Service => "v1",
+            Resource::EndpointSlice => "discovery.k8s.io/v1",
+        }
+    }
+
+    /// Plural, as in the URL.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Resource::TrainingJob => "trainingjobs",
+            Resource::Pod => "pods",
+            Resource::Service => "services",
+            Resource::EndpointSlice => "endpointslices",
+        }
+    }
+
+    /// URL of the collection in a namespace.
+    pub fn collection_path(self, namespace: &str) -> String {
+        let prefix = if self.api_version() == "v1" { "/api" } else { "/apis" };
+        format!("{prefix}/{}/namespaces/{namespace}/{}", self.api_version(), self.plural())
+    }
+}
+
+/// Which object is meant.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectId {
+    /// Its kind.
+    pub resource: Resource,
+    /// Its namespace; nothing we write is cluster-scoped.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl ObjectId {
+    /// Names an object.
+    pub fn new(resource: Resource, namespace: &str, name: &str) -> Self {
+        ObjectId { resource, namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+
+    /// URL of the object.
+    pub fn path(&self) -> String {
+        format!("{}/{}", self.resource.collection_path(&self.namespace), self.name)
+    }
+}
+
+impl fmt::Display for ObjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}/{}", self.resource.kind(), self.namespace, self.name)
+    }
+}
+
+/// What the apiserver may answer other than yes, sorted by what a controller does about it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApiError {
+    /// 409 on create: an object of that name is there already.
+    #[error("{0} exists already")]
+    AlreadyExists(ObjectId),
+    /// 404 on a write: the object is gone.
+    #[error("{0} does not exist")]
+    NotFound(ObjectId),
+    /// 409 on a change: our copy was stale, or a UID precondition failed.
+    #[error("conflict: {0}")]
+    Conflict(String),
+    /// 403 with the quota plugin's words: wait, the quota may be freed.
+    #[error("{0}")]
+    QuotaExceeded(String),
+    /// 400, 403, 413, 422: the apiserver will not take this content; trying the same again at once is useless.
+    #[error("{0}")]
+    Refused(String),
+    /// A time-out, a lost connection, 429 or 5xx: the request may or may not have been carried out.
+    #[error("the apiserver did not answer as it should: {0}")]
+    Unavailable(String),
+    /// We hold no valid lease, so the write was not sent.
+    #[error("not the leader any more: nothing was written")]
+    NotLeader,
+}
+
+/// Whether an Event tells of something that went as planned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventType {
+    /// As planned.
+    Normal,
+    /// A person may want to look.
+    Warning,
+}
+
+/// An Event about an object of ours, still to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventDraft {
+    /// Normal or Warning.
+    pub event_type: EventType,
+    /// One word in CamelCase, from a closed set.
+    pub reason: &'static str,
+    /// What was done, one word in CamelCase.
+    pub action: &'static str,
+    /// For a person; shortened to the API's 1,024 bytes when sent.
+    pub note: String,
+}
+
+/// Reads and writes of single objects.
+///
+/// Every write checks that our lease still holds, carries a time limit, and is safe to repeat.
+/// Watches are not here: controllers read from caches that are fed elsewhere.
+pub trait ApiServer: Send + Sync {
+    /// The object as it is now, past any cache; `None` when there is none.
+    fn read(&self, id: &ObjectId) -> impl Future<Output = Result<Option<Value>, ApiError>> + Send;
+
+    /// The objects of a namespace that carry a label, as they are now, past any cache.
+    fn list(
+        &self,
+        resource: Resource,
+        namespace: &str,
+        label: &str,
+        value: &str,
+    ) -> impl Future<Output = Result<Vec<Value>, ApiError>> + Send;
+
+    /// Creates an object, with `fieldValidation=Strict`: a typo in a field is refused, not dropped.
+    fn create(
+        &self,
+        resource: Resource,
+        namespace: &str,
+        object: &Value,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
+
+    /// Server-side apply as field manager [`crate::names::OPERATOR`]. `object` names the `uid` and `resourceVersion`
+    /// that it was decided upon, so it changes that very object in that very state or answers Conflict.
+    fn apply(
+        &self,
+        resource: Resource,
+        namespace: &str,
+        object: &Value,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
+
+    /// RFC 7386 merge patch of the status subresource. `patch` names the `resourceVersion` that it was computed from.
+    fn patch_status(&self, id: &ObjectId, patch: &Value) -> impl Future<Output = Result<(), ApiError>> + Send;
+
+    /// Deletes the object of that name if it has that UID. An object that is gone, or another of the same name, is Ok:
+    /// the one that was meant is no more.
+    fn delete(&self, id: &ObjectId, uid: &str) -> impl Future<Output = Result<(), ApiError>> + Send;
+
+    /// Sends an Event. Events are news, not state: a failure is logged and forgotten.
+    fn publish_event(&self, about: &ObjectId, uid: &str, event: &EventDraft) -> impl Future<Output = ()> + Send;
+}

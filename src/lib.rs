@@ -1,0 +1,17 @@
+//! Trainyard: a Kubernetes operator for machine-learning workloads.
+//!
+//! Where things are: `api` holds the resources as users write them, `training` the controller of TrainingJobs, `cluster`
+//! what every controller shares, `server` the endpoints for probes and metrics, `testing` the simulated cluster.
+//! ARCHITECTURE.md is the map, with the invariants that hold everywhere.
+
+pub mod api;
+pub mod cli;
+pub mod cluster;
+pub mod manifests;
+pub mod names;
+pub mod operator;
+pub mod server;
+#[cfg(test)]
+mod testing;
+mod text;
+pub mod training;

@@ -1,0 +1,127 @@
+//! The pod of one rank in one attempt.
+
+use serde_json::{Map, Value, json};
+
+use super::{common_labels, env, owner_reference};
+use crate::api::FailureLogs;
+use crate::names;
+use crate::training::validate::{SharedMemory, ValidJob};
+
+const SHARED_MEMORY_VOLUME: &str = "trainyard-shared-memory";
+
+/// Builds the pod, as the user's template edited in place: fields that we do not know travel untouched.
+pub fn build_pod(job: &ValidJob, template: &Value, rank: u32, attempt: u32) -> Value {
+    let name = names::pod(&job.name, &job.uid, names::ROLE_WORKER, rank, attempt);
+    let mut spec = template["spec"].clone();
+    spec["restartPolicy"] = "Never".into();
+    if job.nodes > 1 {
+        spec["hostname"] = name.as_str().into();
+        spec["subdomain"] = names::service(&job.name, &job.uid).into();
+    }
+    edit_container(job, template, &mut spec, rank, attempt);
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "namespace": job.namespace,
+            "labels": labels(job, template, rank, attempt),
+            "annotations": merged(&template["metadata"]["annotations"], &json!({
+                names::ANNOTATION_LAUNCH_HASH: job.launch_hash(),
+            })),
+            "ownerReferences": [owner_reference(job)],
+        },
+        "spec": spec,
+    })
+}
+
+fn labels(job: &ValidJob, template: &Value, rank: u32, attempt: u32) -> Value {
+    let own = json!({
+        names::LABEL_ROLE: names::ROLE_WORKER,
+        names::LABEL_INDEX: rank.to_string(),
+        names::LABEL_RANK: rank.to_string(),
+        names::LABEL_ATTEMPT: attempt.to_string(),
+    });
+    merged(&merged(&template["metadata"]["labels"], &common_labels(job)), &own)
+}
+
+/// Both maps in one; the second wins.
+fn merged(first: &Value, second: &Value) -> Value {
+    let maps = [first, second].into_iter().filter_map(Value::as_object);
+    maps.flatten().map(|(key, value)| (key.clone(), value.clone())).collect::<Map<_, _>>().into()
+}
+
+fn edit_container(job: &ValidJob, template: &Value, spec: &mut Value, rank: u32, attempt: u32) {
+    let containers = spec["containers"].as_array_mut().into_iter().flatten();
+    for container in containers.filter(|container| container["name"].as_str() == Some(&job.container)) {
+        let mut variables = env::variables(job, template, rank, attempt);
+        variables.extend(container["env"].as_array().into_iter().flatten().cloned());
+        container["env"] = variables.into();
+        // With the log's end as termination message a failure explains itself even if the program wrote none.
+        if job.failure_logs == FailureLogs::Tail && container.get("terminationMessagePolicy").is_none() {
+            container["terminationMessagePolicy"] = "FallbackToLogsOnError".into();
+        }
+        if job.shared_memory != SharedMemory::AsIs {
+            push(&mut container["volumeMounts"], json!({"name": SHARED_MEMORY_VOLUME, "mountPath": "/dev/shm"}));
+        }
+    }
+    match &job.shared_memory {
+        SharedMemory::AsIs => {}
+        // Without a limit of its own the kubelet sizes it by the pod's memory limit, or the node's memory.
+        SharedMemory::Whole => {
+            push(&mut spec["volumes"], json!({"name": SHARED_MEMORY_VOLUME, "emptyDir": {"medium": "Memory"}}));
+        }
+        SharedMemory::Sized(size) => {
+            let volume = json!({"medium": "Memory", "sizeLimit": size});
+            push(&mut spec["volumes"], json!({"name": SHARED_MEMORY_VOLUME, "emptyDir": volume}));
+        }
+    }
+}
+
+fn push(list: &mut Value, item: Value) {
+    match list {
+        Value::Array(items) => items.push(item),
+        absent => *absent = json!([item]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::training::validate::validate;
+
+    fn build(spec: Value, rank: u32, attempt: u32) -> Value {
+        let job = serde_json::from_value(json!({
+            "apiVersion": "trainyard.dev/v1alpha1", "kind": "TrainingJob",
+            "metadata": {"name": "digits", "namespace": "ml", "uid": "0b7d"},
+            "spec": spec,
+        }))
+        .unwrap();
+        let valid = validate(&job).unwrap();
+        build_pod(&valid, &valid.template.parse(), rank, attempt)
+    }
+
+    #[test]
+    fn one_pod_of_none() {
+        insta::assert_yaml_snapshot!(build(
+            json!({"framework": "none", "template": {"spec": {"containers": [{"name": "c", "image": "i"}]}}}),
+            0,
+            1
+        ));
+    }
+
+    #[test]
+    fn second_attempt_of_torch_on_two_nodes() {
+        insta::assert_yaml_snapshot!(build(
+            json!({"framework": "torch", "nodes": 2, "processesPerNode": "auto", "sharedMemory": "2Gi", "template": {
+                "metadata": {"labels": {"team": "vision"}, "annotations": {"kubectl.kubernetes.io/default-container": "trainer"}},
+                "spec": {"aFieldOfTomorrow": {"kept": true}, "containers": [
+                    {"name": "proxy", "image": "p"},
+                    {"name": "trainer", "image": "t", "env": [{"name": "NAME", "value": "rank-$(RANK)"}], "resources": {"limits": {"nvidia.com/gpu": 4}}},
+                ]},
+            }}),
+            1,
+            2
+        ));
+    }
+}

@@ -1,0 +1,49 @@
+//! What is left to do about a finished job: end what still runs, and tidy up when its time has come.
+
+use jiff::Timestamp;
+
+use super::launch;
+use super::stop::delete_pod;
+use crate::api::{Duration, TrainingJob, TrainingJobStatus};
+use crate::cluster::index::ChildMeta;
+use crate::cluster::plan::{Action, Plan, Publish, earliest};
+use crate::cluster::port::{ObjectId, Resource};
+use crate::training::observe::{Memory, Observed};
+
+/// Tidies up. The outcome is on record and never changes; only `observedGeneration` follows later edits.
+pub(super) fn tidy(
+    job: &TrainingJob,
+    mut status: TrainingJobStatus,
+    observed: &Observed,
+    memory: &Memory,
+    now: Timestamp,
+) -> Plan<TrainingJobStatus> {
+    status.observed_generation = job.metadata.generation;
+    let finished = status.finish_time.as_ref().map_or(now, |time| time.0);
+    let due = |after: Option<Duration>| after.and_then(|after| finished.checked_add(after.signed()).ok());
+    let (pods_due, job_due) = (due(job.spec.pods_after_finished), due(job.spec.delete_after_finished));
+    let mut plan = Plan::status_only(status, Publish::Now);
+    if job_due.is_some_and(|due| due <= now) {
+        plan.actions = vec![delete(Resource::TrainingJob, &ChildMeta::new(&job.metadata))];
+        return plan;
+    }
+    let everything = pods_due.is_some_and(|due| due <= now);
+    let stale = |slice: &ChildMeta| memory.slices_changed_from.get(&slice.name) == Some(&slice.resource_version);
+    if everything {
+        plan.actions.extend(observed.slices.iter().map(|slice| delete(Resource::EndpointSlice, &slice.meta)));
+        plan.actions.extend(observed.service.iter().map(|service| delete(Resource::Service, &service.meta)));
+    } else {
+        // DNS goes first here too: an address of an ended pod may soon be another pod's.
+        let slices = observed.slices.iter().filter(|slice| !stale(&slice.meta));
+        plan.actions.extend(launch::empty_slices(slices.map(AsRef::as_ref)));
+    }
+    // A job that ended well may still have sidecars running, one that failed may have other ranks.
+    let ending = observed.pods.iter().filter(|pod| pod.delete_asked_at.is_none() && (everything || !pod.is_terminal()));
+    plan.actions.extend(ending.map(|pod| delete_pod(pod)));
+    let pods_wake = pods_due.filter(|_| !everything && !observed.pods.is_empty());
+    plan.waking_at(earliest(pods_wake, job_due))
+}
+
+fn delete(resource: Resource, meta: &ChildMeta) -> Action {
+    Action::Delete { id: ObjectId::new(resource, &meta.namespace, &meta.name), uid: meta.uid.clone() }
+}

@@ -1,0 +1,155 @@
+//! Launching the attempt in force, and telling its pods each other's addresses.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::outcome;
+use super::view::View;
+use crate::api::TrainingJobStatus;
+use crate::cluster::endpoints::{EndpointFacts, SliceFacts};
+use crate::cluster::plan::{Action, Plan, earliest};
+use crate::cluster::port::{ObjectId, Resource};
+use crate::names::{self, AddressFamily};
+use crate::training::build::{pod::build_pod, service};
+use crate::training::observe::Refusal;
+use crate::training::policy::{backoff, rank_state::RankState, waiting};
+use crate::training::status::Situation;
+use crate::training::validate::ValidJob;
+
+/// Addresses that come one by one are written in waves, at most this often.
+const SLICE_INTERVAL: SignedDuration = SignedDuration::from_millis(500);
+
+/// Creates what the attempt lacks, publishes host names, and says how far it is.
+pub(super) fn launch(view: &View) -> Plan<TrainingJobStatus> {
+    if view.valid.suspended {
+        return view.say(&Situation::Suspended);
+    }
+    if let Some(at) = backoff_until(view).filter(|at| view.now < *at) {
+        let used = view.restarts();
+        let next = format!("restart {used} of {} comes at {at:.0}", view.valid.max_restarts);
+        return view.say(&Situation::Restarting { next }).waking_at(Some(at)).waking_at(outcome::deadline(view));
+    }
+    let refusal = view.memory.refusal.as_ref().filter(|refusal| refusal.generation == view.job.metadata.generation);
+    let (mut actions, mut wake_at) = name_writes(view);
+    let mut checks = Vec::new();
+    if !view.missing.is_empty() && refusal.is_none() {
+        // Caches may be behind: what is created is decided upon the live job, and never beside a live older attempt.
+        checks.push(view.job_is_current());
+        if view.attempt > 1 {
+            checks.push(view.pods_are_gone(view.attempt, Vec::new()));
+        }
+        actions.extend(creations(view));
+    }
+    wake_at = earliest(wake_at, refusal.map(|refusal| refusal.until));
+    let mut plan = view.say(&situation(view, refusal)).waking_at(wake_at).waking_at(outcome::deadline(view));
+    plan.checks = checks;
+    plan.actions = actions;
+    plan
+}
+
+/// When the wait before this attempt is over; `None` when there is none.
+fn backoff_until(view: &View) -> Option<Timestamp> {
+    let last = view.status.attempts.last().filter(|record| record.attempt + 1 == view.attempt)?;
+    let wait = backoff::wait_before(view.restarts(), view.valid.backoff, view.valid.max_backoff);
+    last.time.0.checked_add(wait).ok()
+}
+
+fn situation(view: &View, refusal: Option<&Refusal>) -> Situation {
+    if let Some(refusal) = refusal.filter(|_| !view.missing.is_empty()) {
+        return Situation::Refused(refusal.clone());
+    }
+    let nodes = view.valid.nodes;
+    let started = view.count(|state| *state != RankState::Waiting);
+    // Once all have started the attempt runs, even while the first of its ranks come to their end.
+    if started == nodes {
+        return Situation::Running { nodes };
+    }
+    let waiting_pods = view.ranks.iter().filter(|rank| rank.state == RankState::Waiting);
+    let why = waiting::why(waiting_pods.map(|rank| rank.pod.as_ref()), nodes);
+    if view.follows_failure() && why.is_none() {
+        let next = format!("attempt {} is starting: {started} of {nodes} pods have started", view.attempt);
+        return Situation::Restarting { next };
+    }
+    Situation::Starting { started, nodes, why }
+}
+
+/// The Service first, since a pod's own host name is looked up under it, then the pods by rank.
+fn creations(view: &View) -> Vec<Action> {
+    let job = view.valid;
+    let mut actions = Vec::with_capacity(view.missing.len() + 1);
+    let service_name = names::service(&job.name, &job.uid);
+    if job.nodes > 1 && view.observed.service.is_none() && !view.memory.created.contains_key(&service_name) {
+        actions.push(create(job, Resource::Service, &service_name, service::build_service(job)));
+    }
+    let template = job.template.parse();
+    for &rank in &view.missing {
+        let pod = build_pod(job, &template, rank, view.attempt);
+        actions.push(create(job, Resource::Pod, &view.pod_name(rank), pod));
+    }
+    actions
+}
+
+fn create(job: &ValidJob, resource: Resource, name: &str, object: serde_json::Value) -> Action {
+    Action::Create { id: ObjectId::new(resource, &job.namespace, name), owner_uid: job.uid.clone(), object }
+}
+
+/// The slices as they should be, in waves: from when rank 0 has its address.
+fn name_writes(view: &View) -> (Vec<Action>, Option<Timestamp>) {
+    let leader_has_address =
+        view.ranks.first().is_some_and(|rank| rank.pod.rank == 0 && !rank.pod.addresses.is_empty());
+    if view.valid.nodes == 1 || !leader_has_address {
+        return (Vec::new(), None);
+    }
+    let actions: Vec<Action> = AddressFamily::ALL
+        .into_iter()
+        .filter_map(|family| {
+            let wanted = service::endpoints(view.ranks.iter().map(|rank| rank.pod.as_ref()), family);
+            slice_write(view, family, &wanted)
+        })
+        .collect();
+    let next_wave = view.memory.slices_written_at.map(|written| written + SLICE_INTERVAL);
+    match next_wave.filter(|next| view.now < *next && !actions.is_empty()) {
+        Some(next) => (Vec::new(), Some(next)),
+        None => (actions, None),
+    }
+}
+
+fn slice_write(view: &View, family: AddressFamily, wanted: &[EndpointFacts]) -> Option<Action> {
+    let job = view.valid;
+    let name = names::endpoint_slice(&job.name, &job.uid, family);
+    let present = view.observed.slices.iter().find(|slice| slice.meta.name == name);
+    match present {
+        Some(slice) if slice.endpoints == wanted || is_stale(view, slice) => None,
+        Some(slice) => Some(change_slice(slice, family, wanted)),
+        None if wanted.is_empty() || view.memory.created.contains_key(&name) => None,
+        None => Some(create(job, Resource::EndpointSlice, &name, service::build_slice(job, family, wanted))),
+    }
+}
+
+/// Whether the cache still shows the slice as it was before our last change.
+fn is_stale(view: &View, slice: &SliceFacts) -> bool {
+    view.memory.slices_changed_from.get(&slice.meta.name) == Some(&slice.meta.resource_version)
+}
+
+fn change_slice(slice: &SliceFacts, family: AddressFamily, endpoints: &[EndpointFacts]) -> Action {
+    let id = ObjectId::new(Resource::EndpointSlice, &slice.meta.namespace, &slice.meta.name);
+    Action::Apply { id, object: service::build_slice_change(&slice.meta, family, endpoints) }
+}
+
+/// Takes the names of older attempts out of DNS. Not in waves: it comes before their pods are stopped.
+pub(super) fn clear_stale_names(view: &View) -> Vec<Action> {
+    let suffix = format!("-{}", view.attempt);
+    let of_older = |slice: &SliceFacts| slice.endpoints.iter().any(|endpoint| !endpoint.hostname.ends_with(&suffix));
+    empty_slices(
+        view.observed.slices.iter().filter(|slice| of_older(slice) && !is_stale(view, slice)).map(AsRef::as_ref),
+    )
+}
+
+/// Empties slices.
+pub(super) fn empty_slices<'a>(slices: impl Iterator<Item = &'a SliceFacts>) -> Vec<Action> {
+    slices
+        .filter_map(|slice| {
+            let address = slice.endpoints.first()?.addresses.first()?;
+            Some(change_slice(slice, AddressFamily::of(address)?, &[]))
+        })
+        .collect()
+}

@@ -1,0 +1,93 @@
+//! The decision: what to do about a TrainingJob, as a pure function of what is known.
+//!
+//! The steps below are asked in order, and the first that has something to do answers with the plan:
+//!
+//! 1. a finished job is only tidied up ([`cleanup`]);
+//! 2. a spec that makes no sense is reported, and nothing is touched;
+//! 3. the attempt in force is judged ([`outcome`]): it may have succeeded, failed, or run out of time;
+//! 4. a suspended or edited job leaves its attempt behind ([`outcome`]);
+//! 5. what is left of older attempts is stopped, names in DNS first ([`stop`]);
+//! 6. a suspended job rests; any other has its attempt launched and its host names published ([`launch`]).
+//!
+//! Invariant: raising the attempt is a plan of its own, a status and no actions. The next reconcile sees the raised
+//! number and only then acts on it, so whatever crash comes in between, pods of two attempts never run together.
+
+mod cleanup;
+mod launch;
+mod outcome;
+mod stop;
+mod view;
+
+#[cfg(test)]
+mod tests {}
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::observe::{Memory, Observed};
+use super::status::{self, Situation, State};
+use super::validate::validate;
+use crate::api::conditions::Seen;
+use crate::api::{TrainingJob, TrainingJobStatus};
+use crate::cluster::plan::{Plan, Publish};
+use view::View;
+
+/// A first status that says nothing but "starting" may wait this long: a quick job then never needs it.
+const FIRST_STATUS_DELAY: SignedDuration = SignedDuration::from_secs(2);
+/// Counts and wording are written at most this often.
+const PROGRESS_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
+
+/// Decides what to do about a job.
+pub fn decide(job: &TrainingJob, observed: &Observed, memory: &Memory, now: Timestamp) -> Plan<TrainingJobStatus> {
+    let status = job.status.clone().unwrap_or_default();
+    if job.metadata.deletion_timestamp.is_some() {
+        // The garbage collector takes the children; whatever we made now would only be in its way.
+        return Plan::status_only(status, Publish::Now);
+    }
+    if status::is_finished(&status) {
+        return cleanup::tidy(job, status, observed, memory, now);
+    }
+    let valid = match validate(job) {
+        Ok(valid) => valid,
+        Err(problems) => return say(job, status, &Situation::Invalid(problems), memory, now),
+    };
+    let view = View::new(job, &valid, &status, observed, memory, now);
+    outcome::judge(&view)
+        .or_else(|| outcome::leave_behind(&view))
+        .or_else(|| stop::stop_older(&view))
+        .unwrap_or_else(|| launch::launch(&view))
+}
+
+/// A plan that only brings the status up to a situation.
+fn say(
+    job: &TrainingJob,
+    status: TrainingJobStatus,
+    situation: &Situation,
+    memory: &Memory,
+    now: Timestamp,
+) -> Plan<TrainingJobStatus> {
+    let old = status.clone();
+    let mut new = status;
+    status::describe(&mut new, situation, Seen { now: status::whole_second(now), generation: job.metadata.generation });
+    let publish = urgency(job, &old, &new, situation.state(), memory, now);
+    Plan::status_only(new, publish)
+}
+
+/// How soon a changed status has to be written: a new situation at once, progress within one at intervals.
+fn urgency(
+    job: &TrainingJob,
+    old: &TrainingJobStatus,
+    new: &TrainingJobStatus,
+    state: State,
+    memory: &Memory,
+    now: Timestamp,
+) -> Publish {
+    let untouched = old.observed_generation.unwrap_or(-1) < 0;
+    if untouched && matches!(state, State::Starting | State::Waiting) {
+        let created = job.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
+        return Publish::By(created + FIRST_STATUS_DELAY);
+    }
+    match memory.published_at {
+        Some(published) if !status::differs_materially(old, new) => Publish::By(published + PROGRESS_INTERVAL),
+        _ => Publish::Now,
+    }
+}

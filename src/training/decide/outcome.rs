@@ -1,0 +1,129 @@
+//! Judging the attempt in force: it may be over, well or badly, or have to be left behind.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::view::View;
+use crate::api::{FailureLogs, TrainingJobStatus};
+use crate::cluster::plan::{Plan, Publish};
+use crate::cluster::pod::ContainerState;
+use crate::training::policy::culprit::{culprit, settles_at};
+use crate::training::policy::rank_state::{Failure, RankState, lost};
+use crate::training::policy::results::{Refused, results};
+use crate::training::status::{self, FailReason, Situation};
+
+/// Attempt numbers have four digits in host names.
+const LAST_ATTEMPT: u32 = 9_999;
+
+/// Ends the job, or its attempt, if the attempt in force is over.
+pub(super) fn judge(view: &View) -> Option<Plan<TrainingJobStatus>> {
+    if view.count(|state| *state == RankState::Succeeded) == view.valid.nodes {
+        return Some(view.say(&Situation::Complete(reported(view))));
+    }
+    if deadline(view).is_some_and(|deadline| deadline <= view.now) {
+        let limit = view.valid.active_deadline.unwrap_or_default();
+        let message = format!("not finished {limit:#} after its start (activeDeadline): its pods were stopped");
+        return Some(view.say(&Situation::Failed { reason: FailReason::DeadlineExceeded, message }));
+    }
+    let mut failures: Vec<Failure> = view
+        .ranks
+        .iter()
+        .filter_map(|rank| match &rank.state {
+            RankState::Failed(failure) => Some(failure.clone()),
+            _ => None,
+        })
+        .collect();
+    let vanished = vanished(view);
+    if failures.is_empty() {
+        failures.extend(vanished.iter().map(|&rank| lost(&view.pod_name(rank), rank, view.now)));
+    }
+    let failure = culprit(&failures)?;
+    let others_run = view.count(|state| matches!(state, RankState::Running | RankState::Waiting)) > 0;
+    if let Some(settled) = settles_at(&failures, others_run, view.now) {
+        // The status stays as it is: what the failure is called is not known yet.
+        let unchanged = Plan::status_only(view.status.clone(), Publish::Now);
+        return Some(unchanged.waking_at(Some(settled)));
+    }
+    let mut plan = end_attempt(view, failure);
+    if !vanished.is_empty() {
+        // A cache that lags may have forgotten a pod, or not heard of it: the cluster itself is asked.
+        let names = vanished.iter().map(|&rank| view.pod_name(rank)).collect();
+        plan.checks.push(view.pods_are_gone(0, names));
+    }
+    Some(plan)
+}
+
+/// When the job runs out of time.
+pub(super) fn deadline(view: &View) -> Option<Timestamp> {
+    if view.valid.suspended {
+        return None;
+    }
+    view.started_at()?.checked_add(view.valid.active_deadline?).ok()
+}
+
+/// Ranks whose pod was there once: all of the attempt's were seen, or another of it has ended already.
+fn vanished(view: &View) -> Vec<u32> {
+    let launched = view.status.launched_attempt.unwrap_or(0) >= view.attempt;
+    let some_ended = view.ranks.iter().any(|rank| matches!(rank.state, RankState::Succeeded | RankState::Failed(_)));
+    if launched || some_ended { view.missing.clone() } else { Vec::new() }
+}
+
+/// Fails the job, or raises the attempt if restarts are left.
+fn end_attempt(view: &View, failure: &Failure) -> Plan<TrainingJobStatus> {
+    let mut status = view.counted_status();
+    let with_log = view.valid.failure_logs == FailureLogs::Tail;
+    status::remember(&mut status, view.attempt, failure, with_log);
+    let (used, allowed) = (view.restarts(), view.valid.max_restarts);
+    let give_up = |reason, why: String| {
+        let message = format!("{}; {why}", failure.message);
+        view.say_with(status.clone(), &Situation::Failed { reason, message })
+    };
+    if used >= allowed {
+        return give_up(FailReason::MaxRestartsReached, format!("{used} of {allowed} restarts used (maxRestarts)"));
+    }
+    if view.attempt >= LAST_ATTEMPT {
+        return give_up(FailReason::AttemptsExhausted, "attempt numbers are used up: make the job again".to_owned());
+    }
+    let mut raised = status.clone();
+    raised.restarts = Some(used + 1);
+    let next = format!("restart {} of {allowed} follows", used + 1);
+    raise(view, raised, &Situation::Restarting { next })
+}
+
+/// Leaves the attempt in force behind if the job was suspended, or edited while it was.
+pub(super) fn leave_behind(view: &View) -> Option<Plan<TrainingJobStatus>> {
+    let has_pods = !view.ranks.is_empty() || view.unseen > 0;
+    if !has_pods || view.attempt >= LAST_ATTEMPT {
+        return None;
+    }
+    if view.valid.suspended {
+        let mut status = view.counted_status();
+        status.start_time = None;
+        let left = view.ranks.iter().filter(|rank| !rank.pod.is_terminal()).count();
+        return Some(raise(view, status, &Situation::Suspending { left }));
+    }
+    let hash = view.valid.launch_hash();
+    let edited = view.ranks.iter().any(|rank| rank.pod.launch_hash != hash);
+    edited.then(|| {
+        let next = "the spec was edited while the job was suspended: all pods start again".to_owned();
+        raise(view, view.counted_status(), &Situation::Restarting { next })
+    })
+}
+
+/// Puts the next attempt on record. Nothing else happens in this reconcile.
+fn raise(view: &View, mut status: TrainingJobStatus, situation: &Situation) -> Plan<TrainingJobStatus> {
+    status.attempt = Some(view.attempt + 1);
+    view.say_with(status, situation)
+}
+
+/// What rank 0 reported.
+fn reported(view: &View) -> Result<Option<BTreeMap<String, Value>>, Refused> {
+    let leader = view.ranks.iter().find(|rank| rank.pod.rank == 0);
+    let container = leader.and_then(|rank| rank.pod.container(&view.valid.container));
+    match container.map(|container| &container.state) {
+        Some(ContainerState::Ended(ended)) => results(ended.message.as_deref().unwrap_or_default()),
+        _ => Ok(None),
+    }
+}

@@ -1,0 +1,41 @@
+//! Stopping what is left of older attempts.
+
+use super::launch;
+use super::view::View;
+use crate::api::TrainingJobStatus;
+use crate::cluster::plan::{Action, Plan};
+use crate::cluster::pod::PodFacts;
+use crate::cluster::port::{ObjectId, Resource};
+use crate::training::status::Situation;
+
+/// Takes older attempts out of DNS, then ends their pods; answers until the last of them is gone.
+///
+/// Pods of the attempt just before that have ended by themselves are kept, so that their logs can still be read while
+/// the next attempt runs; those before them go.
+pub(super) fn stop_older(view: &View) -> Option<Plan<TrainingJobStatus>> {
+    let live = view.older().filter(|pod| !pod.is_terminal()).count();
+    let mut actions = launch::clear_stale_names(view);
+    let stopping = view.older().filter(|pod| {
+        let outlived = pod.is_terminal() && pod.attempt + 1 < view.attempt;
+        pod.delete_asked_at.is_none() && (!pod.is_terminal() || outlived)
+    });
+    actions.extend(stopping.map(|pod| delete_pod(pod)));
+    if live == 0 && actions.is_empty() {
+        return None;
+    }
+    let situation = match (view.valid.suspended, live) {
+        (true, 0) => Situation::Suspended,
+        (true, left) => Situation::Suspending { left },
+        (false, 0) => Situation::Restarting { next: "its pods are gone".to_owned() },
+        (false, left) => Situation::Restarting { next: format!("waiting for {left} pods of the last attempt to end") },
+    };
+    let mut plan = view.say(&situation);
+    plan.actions = actions;
+    Some(plan)
+}
+
+/// Deletes a pod with the grace period of its own.
+pub(super) fn delete_pod(pod: &PodFacts) -> Action {
+    let id = ObjectId::new(Resource::Pod, &pod.meta.namespace, &pod.meta.name);
+    Action::Delete { id, uid: pod.meta.uid.clone() }
+}

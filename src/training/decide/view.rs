@@ -1,0 +1,167 @@
+//! One job's attempt in force, sorted out of everything that was observed.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::api::conditions::{self, Seen};
+use crate::api::{PodCounts, TrainingJob, TrainingJobStatus};
+use crate::cluster::plan::{Check, Plan};
+use crate::cluster::pod::PodFacts;
+use crate::cluster::port::{ObjectId, Resource};
+use crate::names;
+use crate::training::observe::{Memory, Observed};
+use crate::training::policy::rank_state::{RankState, rank_state};
+use crate::training::status::{self, Situation};
+use crate::training::validate::ValidJob;
+
+/// What the steps of a decision look at.
+pub(super) struct View<'a> {
+    pub(super) job: &'a TrainingJob,
+    pub(super) valid: &'a ValidJob,
+    pub(super) status: &'a TrainingJobStatus,
+    pub(super) observed: &'a Observed,
+    pub(super) memory: &'a Memory,
+    pub(super) now: Timestamp,
+    /// The attempt in force.
+    pub(super) attempt: u32,
+    /// Pods of that attempt that are seen, by rank.
+    pub(super) ranks: Vec<Rank<'a>>,
+    /// Ranks of it that no cache shows and that we did not create just now.
+    pub(super) missing: Vec<u32>,
+    /// Ranks of it that we created and no cache shows yet.
+    pub(super) unseen: u32,
+}
+
+/// A pod of the attempt in force and what it means.
+pub(super) struct Rank<'a> {
+    pub(super) pod: &'a Arc<PodFacts>,
+    pub(super) state: RankState,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn new(
+        job: &'a TrainingJob,
+        valid: &'a ValidJob,
+        status: &'a TrainingJobStatus,
+        observed: &'a Observed,
+        memory: &'a Memory,
+        now: Timestamp,
+    ) -> Self {
+        // A cache of the job may lag behind the pods': the attempt in force is the newest that anything tells of.
+        let newest_label = observed.pods.iter().map(|pod| pod.attempt).max().unwrap_or(1);
+        let attempt = status.attempt.unwrap_or(1).max(newest_label);
+        let mut ranks: Vec<Rank> = (observed.pods.iter().filter(|pod| pod.attempt == attempt))
+            .map(|pod| Rank { pod, state: rank_state(pod, &valid.container, now) })
+            .collect();
+        ranks.sort_by_key(|rank| rank.pod.rank);
+        let mut missing = Vec::new();
+        let mut unseen = 0;
+        for rank in 0..valid.nodes {
+            if ranks.binary_search_by_key(&rank, |seen| seen.pod.rank).is_ok() {
+                continue;
+            }
+            if memory.created.contains_key(&pod_name(valid, rank, attempt)) {
+                unseen += 1;
+            } else {
+                missing.push(rank);
+            }
+        }
+        View { job, valid, status, observed, memory, now, attempt, ranks, missing, unseen }
+    }
+
+    /// Name of a rank's pod in the attempt in force.
+    pub(super) fn pod_name(&self, rank: u32) -> String {
+        pod_name(self.valid, rank, self.attempt)
+    }
+
+    /// Pods of attempts before the one in force.
+    pub(super) fn older(&self) -> impl Iterator<Item = &'a Arc<PodFacts>> {
+        let attempt = self.attempt;
+        self.observed.pods.iter().filter(move |pod| pod.attempt < attempt)
+    }
+
+    /// How many ranks are in a state.
+    pub(super) fn count(&self, matches: impl Fn(&RankState) -> bool) -> u32 {
+        u32::try_from(self.ranks.iter().filter(|rank| matches(&rank.state)).count()).unwrap_or(u32::MAX)
+    }
+
+    /// Restarts used so far.
+    pub(super) fn restarts(&self) -> i32 {
+        self.status.restarts.unwrap_or(0)
+    }
+
+    /// When the job started: as recorded, or when its first pod was created.
+    pub(super) fn started_at(&self) -> Option<Timestamp> {
+        let recorded = self.status.start_time.as_ref().map(|time| time.0);
+        recorded.or_else(|| self.ranks.iter().filter_map(|rank| rank.pod.created_at).min())
+    }
+
+    /// The status as it is, with what is counted brought up to date.
+    pub(super) fn counted_status(&self) -> TrainingJobStatus {
+        let mut status = self.status.clone();
+        if self.attempt > 1 {
+            status.attempt = Some(self.attempt);
+        }
+        if self.missing.is_empty() && self.unseen == 0 {
+            status.launched_attempt = Some(self.attempt);
+        }
+        status.start_time = self.started_at().map(Time);
+        status.effective = Some(self.valid.effective());
+        let running = self.count(|state| *state == RankState::Running);
+        status.pods = Some(PodCounts {
+            summary: format!("{running}/{}", self.valid.nodes),
+            running: running.cast_signed(),
+            succeeded: self.count(|state| *state == RankState::Succeeded).cast_signed(),
+            failed: self.count(|state| matches!(state, RankState::Failed(_))).cast_signed(),
+        });
+        status
+    }
+
+    /// A plan that says where the job stands.
+    pub(super) fn say(&self, situation: &Situation) -> Plan<TrainingJobStatus> {
+        self.say_with(self.counted_status(), situation)
+    }
+
+    /// The same from a status that was changed further.
+    pub(super) fn say_with(&self, mut new: TrainingJobStatus, situation: &Situation) -> Plan<TrainingJobStatus> {
+        status::describe(&mut new, situation, self.seen());
+        let publish = super::urgency(self.job, self.status, &new, situation.state(), self.memory, self.now);
+        Plan::status_only(new, publish)
+    }
+
+    fn seen(&self) -> Seen {
+        Seen { now: status::whole_second(self.now), generation: self.job.metadata.generation }
+    }
+
+    /// Identity of the job.
+    pub(super) fn id(&self) -> ObjectId {
+        ObjectId::new(Resource::TrainingJob, &self.valid.namespace, &self.valid.name)
+    }
+
+    /// That the job is, past all caches, what was decided upon.
+    pub(super) fn job_is_current(&self) -> Check {
+        Check::OwnerIsCurrent {
+            id: self.id(),
+            uid: self.valid.uid.clone(),
+            resource_version: self.job.metadata.resource_version.clone().unwrap_or_default(),
+        }
+    }
+
+    /// That no pod of an older attempt is live, past all caches, and that none of these names exists.
+    pub(super) fn pods_are_gone(&self, below_attempt: u32, absent: Vec<String>) -> Check {
+        Check::PodsAreGone { owner: self.id(), owner_uid: self.valid.uid.clone(), below_attempt, absent }
+    }
+
+    /// Whether the attempt in force replaces one that failed or was edited away, and has not run yet.
+    pub(super) fn follows_failure(&self) -> bool {
+        self.attempt > 1
+            && conditions::find(&self.status.conditions, conditions::READY)
+                .is_some_and(|ready| ready.reason == status::State::Restarting.as_str())
+    }
+}
+
+fn pod_name(job: &ValidJob, rank: u32, attempt: u32) -> String {
+    names::pod(&job.name, &job.uid, names::ROLE_WORKER, rank, attempt)
+}

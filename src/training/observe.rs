@@ -1,0 +1,101 @@
+//! What a decision is made from, besides the job itself: its children as the caches have them, and what this process
+//! remembers of its own recent writes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::cluster::endpoints::{ServiceFacts, SliceFacts};
+use crate::cluster::pod::PodFacts;
+
+/// The children of a job, as the caches have them; each cache may lag behind the cluster, and behind the others.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// Pods that the job controls, of all attempts.
+    pub pods: Vec<Arc<PodFacts>>,
+    /// Its headless Service, if it is there.
+    pub service: Option<Arc<ServiceFacts>>,
+    /// Its EndpointSlices.
+    pub slices: Vec<Arc<SliceFacts>>,
+}
+
+/// How long a cache may take to show what we created before we doubt that it was created.
+const CACHE_PATIENCE: SignedDuration = SignedDuration::from_secs(30);
+
+/// What the process remembers of one job between reconciles. Losing it, in a crash, costs a few requests and nothing
+/// else.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Memory {
+    /// resourceVersion of the job that our last status patch replaced: a cache that still shows it is stale.
+    pub patched_from: Option<String>,
+    /// Children created and not yet seen, by name, and when they were created.
+    pub created: BTreeMap<String, Timestamp>,
+    /// resourceVersion of each slice that our last change replaced, by name of the slice.
+    pub slices_changed_from: BTreeMap<String, String>,
+    /// When a slice was last written.
+    pub slices_written_at: Option<Timestamp>,
+    /// When status was last written.
+    pub published_at: Option<Timestamp>,
+    /// What the apiserver would not create, and until when we do not ask again.
+    pub refusal: Option<Refusal>,
+    /// Generation of a job that could not be read and was told so.
+    pub unreadable_generation: Option<i64>,
+}
+
+impl Memory {
+    /// Forgets the creations that the caches show by now, or that have become doubtful.
+    pub fn catch_up(&mut self, observed: &Observed, now: Timestamp) {
+        for pod in &observed.pods {
+            self.created.remove(&pod.meta.name);
+        }
+        if let Some(service) = &observed.service {
+            self.created.remove(&service.meta.name);
+        }
+        for slice in &observed.slices {
+            self.created.remove(&slice.meta.name);
+            if self.slices_changed_from.get(&slice.meta.name) != Some(&slice.meta.resource_version) {
+                self.slices_changed_from.remove(&slice.meta.name);
+            }
+        }
+        self.created.retain(|_, created| now < *created + CACHE_PATIENCE);
+        if self.refusal.as_ref().is_some_and(|refusal| refusal.until <= now) {
+            self.refusal = None;
+        }
+    }
+}
+
+/// A create that the apiserver answered with no.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What kind of no.
+    pub kind: RefusalKind,
+    /// The apiserver's own words, or what stands in the way.
+    pub message: String,
+    /// When to ask again.
+    pub until: Timestamp,
+    /// Generation of the job that was refused; a new one is tried at once.
+    pub generation: Option<i64>,
+}
+
+/// What kind of no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// The content will not be taken: somebody has to change it, or the namespace.
+    Content,
+    /// No quota: wait until some is freed.
+    Quota,
+    /// Somebody else's object has the name.
+    Foreign,
+}
+
+impl RefusalKind {
+    /// How long to wait before asking again.
+    pub fn pause(self) -> SignedDuration {
+        match self {
+            RefusalKind::Content => SignedDuration::from_mins(5),
+            RefusalKind::Quota => SignedDuration::from_secs(15),
+            RefusalKind::Foreign => SignedDuration::from_mins(1),
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The rules, one to a file, each with its table of cases.
+
+pub mod backoff;
+pub mod culprit;
+pub mod rank_state;
+pub mod results;
+pub mod waiting;

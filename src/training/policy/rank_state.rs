@@ -1,0 +1,256 @@
+//! What one pod's state means for its rank.
+
+use jiff::Timestamp;
+
+use crate::api::Cause;
+use crate::cluster::pod::{ContainerState, Ended, Phase, PodFacts};
+use crate::text::shorten;
+
+/// Longest log tail in status, in bytes.
+const LOG_TAIL: usize = 1024;
+
+/// How a rank is doing.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RankState {
+    /// Its training container has not started.
+    Waiting,
+    /// Its training container runs.
+    Running,
+    /// Its training container ended with 0.
+    Succeeded,
+    /// It ended otherwise, or will not come to an end of its own.
+    Failed(Failure),
+}
+
+/// How a rank failed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failure {
+    /// Why.
+    pub cause: Cause,
+    /// When, by the node's clock if the node said so.
+    pub time: Timestamp,
+    /// Rank that failed.
+    pub rank: u32,
+    /// Its pod.
+    pub pod: String,
+    /// The pod's node.
+    pub node: Option<String>,
+    /// Container that failed.
+    pub container: Option<String>,
+    /// Its exit code.
+    pub exit_code: Option<i32>,
+    /// One sentence about it.
+    pub message: String,
+    /// The end of its log, or its termination message.
+    pub log_tail: Option<String>,
+}
+
+/// Sorts a pod by its training container.
+///
+/// The training container decides, whatever the others do. An exit code of 0 counts only if the container ended before
+/// anybody asked for the pod's end: a process that handles SIGTERM well ends with 0 too, and has not finished.
+pub fn rank_state(pod: &PodFacts, container: &str, now: Timestamp) -> RankState {
+    let asked_at = pod.delete_asked_at.into_iter().chain(pod.disrupted.as_ref().map(|(since, _)| *since)).min();
+    if let Some(ContainerState::Ended(ended)) = pod.container(container).map(|container| &container.state) {
+        let ended_at = ended.finished_at.as_ref().map_or(now, |time| time.0);
+        // Kubernetes writes whole seconds: an end in the very second of the request may have come after it.
+        let of_its_own = asked_at.is_none_or(|asked| ended_at.as_second() < asked.as_second());
+        if ended.exit_code == 0 && of_its_own {
+            return RankState::Succeeded;
+        }
+        return RankState::Failed(ended_badly(pod, container, ended, ended_at, of_its_own));
+    }
+    if pod.phase == Phase::Succeeded && asked_at.is_none() {
+        return RankState::Succeeded;
+    }
+    if pod.is_terminal() {
+        return RankState::Failed(never_ended(pod, now));
+    }
+    if let Some(asked) = pod.delete_asked_at {
+        return RankState::Failed(Failure {
+            cause: if pod.disrupted.is_some() { Cause::Disrupted } else { Cause::Lost },
+            message: format!("pod {} of rank {} {}", pod.meta.name, pod.rank, end_asked_by(pod)),
+            ..failure(pod, asked)
+        });
+    }
+    match pod.container(container).map(|container| &container.state) {
+        Some(ContainerState::Running) => RankState::Running,
+        _ => RankState::Waiting,
+    }
+}
+
+/// The failure of a rank whose pod is gone and whose end nobody saw.
+pub fn lost(pod: &str, rank: u32, now: Timestamp) -> Failure {
+    let pod = pod.to_owned();
+    let message = format!("pod {pod} of rank {rank} vanished before it ended: it was deleted, or its node was removed");
+    let cause = Cause::Lost;
+    Failure { cause, time: now, rank, pod, node: None, container: None, exit_code: None, message, log_tail: None }
+}
+
+fn failure(pod: &PodFacts, time: Timestamp) -> Failure {
+    Failure { node: pod.node.clone(), ..lost(&pod.meta.name, pod.rank, time) }
+}
+
+fn end_asked_by(pod: &PodFacts) -> String {
+    match &pod.disrupted {
+        Some((_, reason)) => format!("was ended by Kubernetes ({reason})"),
+        None => "was deleted while it ran".to_owned(),
+    }
+}
+
+fn ended_badly(pod: &PodFacts, container: &str, ended: &Ended, time: Timestamp, of_its_own: bool) -> Failure {
+    let place = format!("rank {} (pod {})", pod.rank, pod.meta.name);
+    let cause = match ended.reason.as_deref() {
+        _ if !of_its_own && pod.disrupted.is_some() => Cause::Disrupted,
+        _ if !of_its_own => Cause::Lost,
+        Some("OOMKilled") => Cause::OutOfMemory,
+        _ => Cause::ExitCode,
+    };
+    let message = match cause {
+        Cause::OutOfMemory => format!("{place} used more memory than its limit and was killed: raise the memory limit"),
+        Cause::ExitCode => format!("{place} ended with exit code {}{}", ended.exit_code, signal(ended.exit_code)),
+        _ => format!("{place} {}, with exit code {}", end_asked_by(pod), ended.exit_code),
+    };
+    Failure {
+        cause,
+        container: Some(container.to_owned()),
+        exit_code: Some(ended.exit_code),
+        message,
+        log_tail: ended.message.as_deref().and_then(log_tail),
+        ..failure(pod, time)
+    }
+}
+
+/// A pod that ended although its training container did not: it was evicted, never admitted, or failed to initialise.
+fn never_ended(pod: &PodFacts, now: Timestamp) -> Failure {
+    let place = format!("rank {} (pod {})", pod.rank, pod.meta.name);
+    let init = pod.containers.iter().find_map(|container| match &container.state {
+        ContainerState::Ended(ended) if container.init && ended.exit_code != 0 => Some((container, ended)),
+        _ => None,
+    });
+    let reason = pod.reason.as_deref().unwrap_or("without a reason");
+    let words = pod.message.as_deref().map(|message| format!(": {message}")).unwrap_or_default();
+    let evicted = pod.disrupted.is_some() || matches!(reason, "Evicted" | "Preempting" | "NodeShutdown" | "Terminated");
+    match init {
+        Some((container, ended)) if !evicted => Failure {
+            cause: Cause::ExitCode,
+            container: Some(container.name.clone()),
+            exit_code: Some(ended.exit_code),
+            message: format!("{place}: init container {} ended with exit code {}", container.name, ended.exit_code),
+            log_tail: ended.message.as_deref().and_then(log_tail),
+            ..failure(pod, ended.finished_at.as_ref().map_or(now, |time| time.0))
+        },
+        _ if evicted => Failure {
+            cause: Cause::Disrupted,
+            message: format!("{place} was ended by Kubernetes ({reason}){words}"),
+            ..failure(pod, now)
+        },
+        _ if pod.phase == Phase::Succeeded => {
+            Failure { message: format!("{place} {}", end_asked_by(pod)), ..failure(pod, now) }
+        }
+        _ => Failure {
+            cause: Cause::NotStarted,
+            message: format!("{place} was given up by Kubernetes ({reason}){words}"),
+            ..failure(pod, now)
+        },
+    }
+}
+
+fn signal(exit_code: i32) -> &'static str {
+    match exit_code {
+        134 => " (SIGABRT)",
+        137 => " (SIGKILL)",
+        139 => " (SIGSEGV)",
+        143 => " (SIGTERM)",
+        _ => "",
+    }
+}
+
+/// The last bytes of a message, from the beginning of a line if one begins there.
+fn log_tail(message: &str) -> Option<String> {
+    let message = message.trim_end();
+    let skip = message.len() - shorten(message, LOG_TAIL).len();
+    let start = message.ceil_char_boundary(skip);
+    let tail = &message[start..];
+    let whole_lines = if start == 0 { tail } else { tail.split_once('\n').map_or(tail, |(_, rest)| rest) };
+    (!whole_lines.is_empty()).then(|| whole_lines.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::pod::ContainerFacts;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    fn second(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn ended(exit_code: i32, at: i64) -> ContainerState {
+        let finished_at = Some(Time(second(at)));
+        ContainerState::Ended(Ended { exit_code, finished_at, ..Ended::default() })
+    }
+
+    fn pod(phase: Phase, state: Option<ContainerState>) -> PodFacts {
+        let containers = state.map(|state| ContainerFacts { name: "c".into(), init: false, state });
+        PodFacts { phase, containers: containers.into_iter().collect(), ..PodFacts::default() }
+    }
+
+    fn outcome(pod: &PodFacts) -> &'static str {
+        match rank_state(pod, "c", second(100)) {
+            RankState::Waiting => "waiting",
+            RankState::Running => "running",
+            RankState::Succeeded => "succeeded",
+            RankState::Failed(failure) => match failure.cause {
+                Cause::ExitCode => "exit code",
+                Cause::OutOfMemory => "memory",
+                Cause::Disrupted => "disrupted",
+                Cause::Lost => "lost",
+                Cause::NotStarted => "not started",
+            },
+        }
+    }
+
+    #[test]
+    fn the_training_container_decides() {
+        let oom = Ended { exit_code: 137, reason: Some("OOMKilled".into()), ..Ended::default() };
+        let deleted = |pod: PodFacts| PodFacts { delete_asked_at: Some(second(50)), ..pod };
+        let disrupted = |pod: PodFacts| PodFacts { disrupted: Some((second(50), "Preempted".into())), ..pod };
+        let evicted = |pod: PodFacts| PodFacts { reason: Some("Evicted".into()), ..pod };
+        let cases = [
+            ("nothing yet", pod(Phase::Pending, None), "waiting"),
+            ("pulling", pod(Phase::Pending, Some(ContainerState::Waiting(String::new(), String::new()))), "waiting"),
+            ("running", pod(Phase::Running, Some(ContainerState::Running)), "running"),
+            ("node silent", pod(Phase::Unknown, Some(ContainerState::Running)), "running"),
+            ("done", pod(Phase::Succeeded, Some(ended(0, 10))), "succeeded"),
+            ("done, a sidecar goes on", pod(Phase::Running, Some(ended(0, 10))), "succeeded"),
+            ("done, a sidecar failed", pod(Phase::Failed, Some(ended(0, 10))), "succeeded"),
+            ("failed, a sidecar goes on", pod(Phase::Running, Some(ended(3, 10))), "exit code"),
+            ("out of memory", pod(Phase::Failed, Some(ContainerState::Ended(oom))), "memory"),
+            ("deleted, still running", deleted(pod(Phase::Running, Some(ContainerState::Running))), "lost"),
+            ("done before it was deleted", deleted(pod(Phase::Running, Some(ended(0, 49)))), "succeeded"),
+            ("0 after it was deleted", deleted(pod(Phase::Succeeded, Some(ended(0, 51)))), "lost"),
+            ("0 in the same second", deleted(pod(Phase::Succeeded, Some(ended(0, 50)))), "lost"),
+            ("failed before it was deleted", deleted(pod(Phase::Failed, Some(ended(3, 49)))), "exit code"),
+            ("0 after it was disrupted", disrupted(pod(Phase::Succeeded, Some(ended(0, 51)))), "disrupted"),
+            ("143 after it was disrupted", disrupted(pod(Phase::Failed, Some(ended(143, 51)))), "disrupted"),
+            ("evicted before it started", evicted(pod(Phase::Failed, None)), "disrupted"),
+            ("not admitted", pod(Phase::Failed, None), "not started"),
+            ("succeeded, details lost", pod(Phase::Succeeded, None), "succeeded"),
+            ("succeeded after deletion, details lost", deleted(pod(Phase::Succeeded, None)), "lost"),
+        ];
+        for (case, pod, expected) in &cases {
+            assert_eq!(outcome(pod), *expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_log_tail_is_short_and_begins_with_a_line() {
+        assert_eq!(log_tail("  \n"), None);
+        assert_eq!(log_tail("one line\n").as_deref(), Some("one line"));
+        let long = format!("{}\nlast line", "x".repeat(2_000));
+        assert_eq!(log_tail(&long).as_deref(), Some("last line"));
+        let unbroken = "é".repeat(2_000);
+        assert!(log_tail(&unbroken).unwrap().len() <= LOG_TAIL + 1);
+    }
+}

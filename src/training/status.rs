@@ -1,0 +1,369 @@
+//! What status says: the same words for the same situation, whatever led to it.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::Value;
+
+use super::observe::{Refusal, RefusalKind};
+use super::policy::rank_state::Failure;
+use super::policy::results::Refused;
+use super::validate::Problem;
+use crate::api::conditions::{self, READY, RECONCILING, STALLED, Seen};
+use crate::api::{AttemptRecord, MAX_ATTEMPT_RECORDS, TrainingJobStatus};
+
+/// Condition: the job is over, either way.
+pub const FINISHED: &str = "Finished";
+/// Condition: the job ended well.
+pub const COMPLETE: &str = "Complete";
+/// Condition: the job failed for good.
+pub const FAILED: &str = "Failed";
+/// Condition: the job is suspended by its own spec.
+pub const SUSPENDED: &str = "Suspended";
+/// Condition: the job ended well, but what it reported could not be taken.
+pub const RESULTS_REFUSED: &str = "ResultsRefused";
+
+/// Where a job stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Situation {
+    /// The spec cannot be carried out.
+    Invalid(Vec<Problem>),
+    /// The apiserver would not create something.
+    Refused(Refusal),
+    /// Pods are made or are on their way; `why` they have not started if that is out of the ordinary.
+    Starting {
+        /// Pods that have started.
+        started: u32,
+        /// Pods in all.
+        nodes: u32,
+        /// What holds the others up.
+        why: Option<String>,
+    },
+    /// An attempt failed and another follows.
+    Restarting {
+        /// What is being waited for.
+        next: String,
+    },
+    /// All pods have started.
+    Running {
+        /// Pods in all.
+        nodes: u32,
+    },
+    /// The spec says suspend; pods are still ending.
+    Suspending {
+        /// So many.
+        left: usize,
+    },
+    /// The spec says suspend, and no pod runs.
+    Suspended,
+    /// All ranks ended well.
+    Complete(Result<Option<BTreeMap<String, Value>>, Refused>),
+    /// The job failed for good.
+    Failed {
+        /// Why it is for good.
+        reason: FailReason,
+        /// What happened.
+        message: String,
+    },
+}
+
+/// Why a job failed for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailReason {
+    /// All restarts are used up.
+    MaxRestartsReached,
+    /// activeDeadline has passed.
+    DeadlineExceeded,
+    /// Attempt numbers are used up, after thousands of suspends and restarts.
+    AttemptsExhausted,
+}
+
+impl FailReason {
+    /// As the reason of condition Failed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FailReason::MaxRestartsReached => "MaxRestartsReached",
+            FailReason::DeadlineExceeded => "DeadlineExceeded",
+            FailReason::AttemptsExhausted => "AttemptsExhausted",
+        }
+    }
+}
+
+/// The reason of condition Ready, which `kubectl get` shows as the job's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs, reason = "each is described where its Situation is")]
+pub enum State {
+    Invalid,
+    Refused,
+    NameTaken,
+    QuotaExceeded,
+    Starting,
+    Waiting,
+    Restarting,
+    Running,
+    Suspending,
+    Suspended,
+    Succeeded,
+    Failed,
+}
+
+impl State {
+    /// Every state.
+    pub const ALL: [State; 12] = [
+        State::Invalid,
+        State::Refused,
+        State::NameTaken,
+        State::QuotaExceeded,
+        State::Starting,
+        State::Waiting,
+        State::Restarting,
+        State::Running,
+        State::Suspending,
+        State::Suspended,
+        State::Succeeded,
+        State::Failed,
+    ];
+
+    /// As the reason of a condition.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Invalid => "Invalid",
+            State::Refused => "Refused",
+            State::NameTaken => "NameTaken",
+            State::QuotaExceeded => "QuotaExceeded",
+            State::Starting => "Starting",
+            State::Waiting => "Waiting",
+            State::Restarting => "Restarting",
+            State::Running => "Running",
+            State::Suspending => "Suspending",
+            State::Suspended => "Suspended",
+            State::Succeeded => "Succeeded",
+            State::Failed => "Failed",
+        }
+    }
+
+    /// Ready, Reconciling and Stalled, by the table in ARCHITECTURE.md.
+    fn standing(self) -> (bool, bool, bool) {
+        match self {
+            State::Invalid | State::Refused | State::NameTaken | State::Failed => (false, false, true),
+            State::QuotaExceeded | State::Starting | State::Waiting | State::Restarting | State::Suspending => {
+                (false, true, false)
+            }
+            State::Running | State::Suspended | State::Succeeded => (true, false, false),
+        }
+    }
+}
+
+impl Situation {
+    /// The one word for it.
+    pub fn state(&self) -> State {
+        match self {
+            Situation::Invalid(_) => State::Invalid,
+            Situation::Refused(refusal) => match refusal.kind {
+                RefusalKind::Content => State::Refused,
+                RefusalKind::Quota => State::QuotaExceeded,
+                RefusalKind::Foreign => State::NameTaken,
+            },
+            Situation::Starting { why: None, .. } => State::Starting,
+            Situation::Starting { why: Some(_), .. } => State::Waiting,
+            Situation::Restarting { .. } => State::Restarting,
+            Situation::Running { .. } => State::Running,
+            Situation::Suspending { .. } => State::Suspending,
+            Situation::Suspended => State::Suspended,
+            Situation::Complete(_) => State::Succeeded,
+            Situation::Failed { .. } => State::Failed,
+        }
+    }
+
+    fn message(&self, status: &TrainingJobStatus) -> String {
+        match self {
+            Situation::Invalid(problems) => problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+            Situation::Refused(refusal) => match refusal.kind {
+                RefusalKind::Content => format!("the apiserver refused a pod of this job: {}", refusal.message),
+                RefusalKind::Quota => format!("waiting for quota: {}", refusal.message),
+                RefusalKind::Foreign => refusal.message.clone(),
+            },
+            Situation::Starting { started: 0, nodes, why: None } => format!("starting {nodes} {}", plural(*nodes)),
+            Situation::Starting { started, nodes, why: None } => format!("{started} of {nodes} pods have started"),
+            Situation::Starting { started: 0, why: Some(why), .. } => why.clone(),
+            Situation::Starting { started, why: Some(why), .. } => format!("{why}; {started} have started"),
+            Situation::Restarting { next } => {
+                let last = status.attempts.last().map_or("the spec was changed", |record| record.message.as_str());
+                format!("{last}; {next}")
+            }
+            Situation::Running { nodes: 1 } => "the pod runs".to_owned(),
+            Situation::Running { nodes } => format!("all {nodes} pods run"),
+            Situation::Suspending { left } => format!("suspended: waiting for {left} pods to end"),
+            Situation::Suspended => "suspended: set suspend to false to go on".to_owned(),
+            Situation::Complete(results) => complete_message(status, results.as_ref().err().copied()),
+            Situation::Failed { message, .. } => message.clone(),
+        }
+    }
+}
+
+fn plural(pods: u32) -> &'static str {
+    if pods == 1 { "pod" } else { "pods" }
+}
+
+fn complete_message(status: &TrainingJobStatus, refused: Option<Refused>) -> String {
+    let restarts = status.restarts.unwrap_or(0);
+    let how = if restarts == 0 { String::new() } else { format!(" after {restarts} restarts") };
+    match refused {
+        None => format!("all ranks ended well{how}"),
+        Some(Refused::Truncated) => format!(
+            "all ranks ended well{how}; results refused: the termination message of rank 0 was cut off at 4096 bytes: \
+             write a smaller JSON object"
+        ),
+        Some(Refused::NotAnObject) => format!(
+            "all ranks ended well{how}; results refused: the termination message of rank 0 is not one JSON object: \
+             write one, or nothing, to /dev/termination-log"
+        ),
+    }
+}
+
+/// Writes a situation into a status: conditions, message, and what only this situation brings.
+pub fn describe(status: &mut TrainingJobStatus, situation: &Situation, seen: Seen) {
+    let state = situation.state();
+    let message = situation.message(status);
+    let (ready, reconciling, stalled) = state.standing();
+    let reason = state.as_str();
+    let list = &mut status.conditions;
+    for (type_, holds) in [(READY, ready), (RECONCILING, reconciling), (STALLED, stalled)] {
+        conditions::set(list, type_, holds, reason, &message, seen);
+    }
+    if state == State::Suspended {
+        conditions::set(list, SUSPENDED, true, reason, &message, seen);
+    } else {
+        conditions::remove(list, SUSPENDED);
+    }
+    match situation {
+        Situation::Complete(results) => {
+            conditions::set(list, COMPLETE, true, "AllRanksSucceeded", &message, seen);
+            conditions::set(list, FINISHED, true, COMPLETE, &message, seen);
+            match results {
+                Ok(results) => status.results.clone_from(results),
+                Err(Refused::Truncated) => conditions::set(list, RESULTS_REFUSED, true, "Truncated", &message, seen),
+                Err(Refused::NotAnObject) => {
+                    conditions::set(list, RESULTS_REFUSED, true, "NotAnObject", &message, seen)
+                }
+            }
+            status.finish_time = Some(Time(seen.now));
+        }
+        Situation::Failed { reason, .. } => {
+            conditions::set(list, FAILED, true, reason.as_str(), &message, seen);
+            conditions::set(list, FINISHED, true, FAILED, &message, seen);
+            status.finish_time = Some(Time(seen.now));
+        }
+        _ => {}
+    }
+    status.message = Some(message);
+    status.observed_generation = seen.generation;
+}
+
+/// Remembers a failed attempt, and forgets the oldest when there are too many.
+pub fn remember(status: &mut TrainingJobStatus, attempt: u32, failure: &Failure, with_log: bool) {
+    let Failure { cause, time, rank, pod, node, container, exit_code, message, log_tail } = failure.clone();
+    status.attempts.push(AttemptRecord {
+        attempt,
+        cause,
+        time: Time(whole_second(time)),
+        rank: Some(rank),
+        pod: Some(pod),
+        node,
+        container,
+        exit_code,
+        message,
+        log_tail: log_tail.filter(|_| with_log),
+    });
+    let surplus = status.attempts.len().saturating_sub(MAX_ATTEMPT_RECORDS);
+    status.attempts.drain(..surplus);
+}
+
+/// Kubernetes keeps whole seconds; what is compared with what was read back must be whole too.
+pub fn whole_second(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+/// Whether the job is over.
+pub fn is_finished(status: &TrainingJobStatus) -> bool {
+    conditions::holds(&status.conditions, FINISHED)
+}
+
+/// Whether two statuses differ in more than wording and counts, so that the new one cannot wait.
+pub fn differs_materially(old: &TrainingJobStatus, new: &TrainingJobStatus) -> bool {
+    let bare = |status: &TrainingJobStatus| {
+        let mut bare = status.clone();
+        bare.message = None;
+        bare.pods = None;
+        bare.launched_attempt = None;
+        bare.effective = None;
+        let mut standing: Vec<(String, String, String)> = std::mem::take(&mut bare.conditions)
+            .into_iter()
+            .map(|condition| (condition.type_, condition.status, condition.reason))
+            .collect();
+        standing.sort();
+        (bare, standing)
+    };
+    bare(old) != bare(new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(second: i64) -> Seen {
+        Seen { now: Timestamp::from_second(second).unwrap(), generation: Some(1) }
+    }
+
+    fn standing(status: &TrainingJobStatus) -> String {
+        [READY, RECONCILING, STALLED, FINISHED, COMPLETE, FAILED, SUSPENDED]
+            .into_iter()
+            .filter(|type_| conditions::holds(&status.conditions, type_))
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    #[test]
+    fn every_situation_stands_as_the_design_says() {
+        let refusal =
+            |kind| Situation::Refused(Refusal { kind, message: "no".into(), until: seen(9).now, generation: Some(1) });
+        let cases = [
+            (Situation::Invalid(vec![]), "Stalled"),
+            (refusal(RefusalKind::Content), "Stalled"),
+            (refusal(RefusalKind::Foreign), "Stalled"),
+            (refusal(RefusalKind::Quota), "Reconciling"),
+            (Situation::Starting { started: 0, nodes: 2, why: None }, "Reconciling"),
+            (Situation::Starting { started: 0, nodes: 2, why: Some("w".into()) }, "Reconciling"),
+            (Situation::Restarting { next: "soon".into() }, "Reconciling"),
+            (Situation::Running { nodes: 2 }, "Ready"),
+            (Situation::Suspending { left: 1 }, "Reconciling"),
+            (Situation::Suspended, "Ready Suspended"),
+            (Situation::Complete(Ok(None)), "Ready Finished Complete"),
+            (
+                Situation::Failed { reason: FailReason::MaxRestartsReached, message: "m".into() },
+                "Stalled Finished Failed",
+            ),
+        ];
+        for (situation, expected) in cases {
+            let mut status = TrainingJobStatus::default();
+            describe(&mut status, &Situation::Suspended, seen(1));
+            describe(&mut status, &situation, seen(2));
+            assert_eq!(standing(&status), expected, "{situation:?}");
+            assert_eq!(status.observed_generation, Some(1));
+            assert!(!status.message.unwrap().is_empty() || matches!(situation, Situation::Invalid(_)));
+        }
+    }
+
+    #[test]
+    fn wording_and_counts_can_wait() {
+        let mut old = TrainingJobStatus::default();
+        describe(&mut old, &Situation::Starting { started: 1, nodes: 4, why: None }, seen(1));
+        let mut new = old.clone();
+        describe(&mut new, &Situation::Starting { started: 2, nodes: 4, why: None }, seen(2));
+        assert_ne!(old, new);
+        assert!(!differs_materially(&old, &new));
+        describe(&mut new, &Situation::Running { nodes: 4 }, seen(3));
+        assert!(differs_materially(&old, &new));
+    }
+}
