@@ -1,0 +1,105 @@
+//! The folders on disk, all below one cache folder that no repository contains.
+//!
+//! ```text
+//! bin/<project>-<version>/<binary>   what `go build` made
+//! run/<name>/                        a running cluster: keys, data, logs, state.json
+//! run/<name>.lock                    who may touch it
+//! failed/<name>/                     the logs of the last cluster that did not come up
+//! ```
+
+use std::env;
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, IoContext};
+
+/// The cache folder.
+#[derive(Clone, Debug)]
+pub(crate) struct Cache {
+    root: PathBuf,
+}
+
+impl Cache {
+    /// `$TRAINYARD_CACHE`, else `$XDG_CACHE_HOME/trainyard`, else `~/.cache/trainyard`.
+    pub(crate) fn locate() -> Result<Self, Error> {
+        Self::choose(|name| env::var_os(name).map(PathBuf::from)).ok_or(Error::NoCacheFolder)
+    }
+
+    /// Relative paths are passed over, as the XDG specification wants: they would depend on the caller's folder.
+    fn choose(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<Self> {
+        let absolute = |name| variable(name).filter(|path| path.is_absolute());
+        let root = absolute("TRAINYARD_CACHE")
+            .or_else(|| absolute("XDG_CACHE_HOME").map(|path| path.join("trainyard")))
+            .or_else(|| absolute("HOME").map(|path| path.join(".cache/trainyard")))?;
+        Some(Self { root })
+    }
+
+    /// The cache folder itself.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The folder of one project's binaries at one version.
+    pub(crate) fn binaries(&self, project: &str, version: &str) -> PathBuf {
+        self.root.join("bin").join(format!("{project}-{version}"))
+    }
+
+    /// The lock that one builder at a time holds.
+    pub(crate) fn build_lock(&self) -> PathBuf {
+        self.root.join("bin.lock")
+    }
+
+    /// The folder of a running cluster.
+    pub(crate) fn run(&self, name: &str) -> PathBuf {
+        self.root.join("run").join(name)
+    }
+
+    /// The lock of that folder; beside it, so that it outlives the folder.
+    pub(crate) fn run_lock(&self, name: &str) -> PathBuf {
+        self.root.join("run").join(format!("{name}.lock"))
+    }
+
+    /// Where the logs of a cluster that failed are kept.
+    pub(crate) fn failed(&self, name: &str) -> PathBuf {
+        self.root.join("failed").join(name)
+    }
+}
+
+/// Makes a folder that only its owner can read, and its parents: run folders hold private keys.
+pub(crate) fn create_private(folder: &Path) -> Result<(), Error> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).context("creating", folder)
+}
+
+/// Removes a folder and what is in it; one that is not there is fine.
+pub(crate) fn remove(folder: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other.context("removing", folder),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root(variables: &[(&str, &str)]) -> Option<PathBuf> {
+        Cache::choose(|name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into()))
+            .map(|cache| cache.root)
+    }
+
+    #[test]
+    fn the_most_specific_variable_wins() {
+        let home = ("HOME", "/home/me");
+        let xdg = ("XDG_CACHE_HOME", "/xdg");
+        assert_eq!(root(&[home]), Some("/home/me/.cache/trainyard".into()));
+        assert_eq!(root(&[home, xdg]), Some("/xdg/trainyard".into()));
+        assert_eq!(root(&[home, xdg, ("TRAINYARD_CACHE", "/own")]), Some("/own".into()));
+    }
+
+    #[test]
+    fn relative_paths_do_not_count() {
+        assert_eq!(root(&[("HOME", "/h"), ("TRAINYARD_CACHE", "")]), Some("/h/.cache/trainyard".into()));
+        assert_eq!(root(&[("HOME", "h")]), None);
+    }
+}

@@ -1,0 +1,130 @@
+//! The whole cluster: what the tests and benchmarks use.
+
+use std::path::{Path, PathBuf};
+
+use kube::{Client, Config};
+
+use crate::binaries::{Binaries, ensure_binaries};
+use crate::cache::Cache;
+use crate::certs;
+use crate::control_plane::Boot;
+use crate::error::Error;
+use crate::kwok;
+use crate::process::{Lifetime, Process};
+use crate::run_folder::{Kind, RunFolder};
+
+/// How a cluster is to be.
+#[derive(Clone, Debug)]
+pub struct ClusterOptions {
+    /// Writes one JSON line for each answered request to this file, at level Metadata. Make it an absolute path
+    /// outside the cluster's folder, which goes with the cluster.
+    pub audit_log: Option<PathBuf>,
+    /// How many nodes kwok plays.
+    pub fake_nodes: usize,
+    /// More flags for kube-apiserver, such as `--feature-gates=X=true`. A flag given twice counts as given last.
+    pub apiserver_flags: Vec<String>,
+    /// More flags for kube-controller-manager.
+    pub controller_manager_flags: Vec<String>,
+    /// More flags for kube-scheduler.
+    pub scheduler_flags: Vec<String>,
+}
+
+impl Default for ClusterOptions {
+    fn default() -> Self {
+        Self {
+            audit_log: None,
+            fake_nodes: 4,
+            apiserver_flags: Vec::new(),
+            controller_manager_flags: Vec::new(),
+            scheduler_flags: Vec::new(),
+        }
+    }
+}
+
+/// A cluster of this process. Dropping it kills its processes and removes its folder; if this process is killed,
+/// its processes die with it and the next start removes the folder.
+pub struct Cluster {
+    // Fields are dropped in order: nothing may write to the folder any more when it goes.
+    processes: Vec<Process>,
+    binaries: Binaries,
+    config: Config,
+    client: Client,
+    kubeconfig: PathBuf,
+    run: RunFolder,
+}
+
+impl Cluster {
+    /// Builds what is missing, waits for its turn (one such cluster at a time on a machine, by a lock) and boots,
+    /// with progress on standard error. A cluster that `e2e up` keeps is not disturbed.
+    ///
+    /// The returned cluster is ready: pods can be created and find nodes.
+    pub async fn start(options: ClusterOptions) -> Result<Self, Error> {
+        let binaries = ensure_binaries().await?;
+        let run = RunFolder::claim(&Cache::locate()?, Kind::InProcess).await?;
+        Self::boot(run, binaries, &options, Lifetime::Tied).await
+    }
+
+    /// Boots in a folder that is claimed already.
+    pub(crate) async fn boot(
+        mut run: RunFolder,
+        binaries: Binaries,
+        options: &ClusterOptions,
+        lifetime: Lifetime,
+    ) -> Result<Self, Error> {
+        let mut boot = Boot { run: &mut run, binaries: &binaries, options, lifetime, processes: Vec::new() };
+        let started = async {
+            let plane = boot.control_plane().await?;
+            kwok::start(&mut boot, &plane).await?;
+            boot.run.mark_running(&plane.server)?;
+            Ok(plane)
+        };
+        let plane = started.await;
+        let kubeconfig = boot.kubeconfig(certs::ADMIN);
+        let processes = std::mem::take(&mut boot.processes);
+        match plane {
+            Ok(plane) => Ok(Self { processes, binaries, config: plane.config, client: plane.client, kubeconfig, run }),
+            Err(error) => {
+                drop(processes);
+                Err(run.keep_logs(error))
+            }
+        }
+    }
+
+    /// A kubeconfig file for a user that may do everything, valid as long as the cluster.
+    pub fn kubeconfig_path(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// The same as a client configuration. kube's client has no rate limit of its own.
+    pub fn client_config(&self) -> Config {
+        self.config.clone()
+    }
+
+    /// A client of that user.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// The programs that it runs, and kubectl.
+    pub fn binaries(&self) -> &Binaries {
+        &self.binaries
+    }
+
+    /// Kills every process and removes the folder. The same as dropping it, save that a component which had ended
+    /// by itself meanwhile is reported: a test that passed without its scheduler proves little.
+    pub async fn stop(mut self) -> Result<(), Error> {
+        for process in &mut self.processes {
+            if let Some(status) = process.ended() {
+                let failure = process.failure(format!("had ended by itself ({status})"));
+                return Err(self.run.keep_logs(failure));
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the processes live on, and the folder with them.
+    pub(crate) fn leave(self) {
+        self.processes.into_iter().for_each(Process::release);
+        self.run.leave();
+    }
+}

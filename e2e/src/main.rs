@@ -1,0 +1,152 @@
+//! The command line of the embedded cluster.
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, ExitStatus};
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+use e2e::{Cluster, ClusterOptions, Error, Status, Up, until_interrupted};
+
+/// A real Kubernetes control plane with fake nodes, on this machine.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Builds what is missing, boots a cluster and leaves it running.
+    Up(Options),
+    /// Stops that cluster and removes everything of it but the binaries.
+    Down,
+    /// Shows that cluster's processes; exits with 1 unless it is healthy.
+    Status,
+    /// Prints the path of that cluster's kubeconfig.
+    Kubeconfig,
+    /// Runs a command with KUBECONFIG set to a cluster of its own, which goes when the command ends.
+    Run {
+        #[command(flatten)]
+        options: Options,
+        /// The command and its arguments.
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Options {
+    /// How many fake nodes to make.
+    #[arg(long, default_value_t = ClusterOptions::default().fake_nodes)]
+    fake_nodes: usize,
+    /// Write the apiserver's audit log to this file.
+    #[arg(long)]
+    audit_log: Option<PathBuf>,
+    /// One more flag for kube-apiserver, such as --feature-gates=X=true. May be repeated.
+    #[arg(long = "apiserver-flag", value_name = "FLAG", allow_hyphen_values = true)]
+    apiserver_flags: Vec<String>,
+    /// One more flag for kube-controller-manager.
+    #[arg(long = "controller-manager-flag", value_name = "FLAG", allow_hyphen_values = true)]
+    controller_manager_flags: Vec<String>,
+    /// One more flag for kube-scheduler.
+    #[arg(long = "scheduler-flag", value_name = "FLAG", allow_hyphen_values = true)]
+    scheduler_flags: Vec<String>,
+}
+
+impl Options {
+    fn into_cluster(self) -> Result<ClusterOptions> {
+        // The apiserver runs in another folder.
+        let audit_log = self.audit_log.map(std::path::absolute).transpose().context("--audit-log")?;
+        Ok(ClusterOptions {
+            audit_log,
+            fake_nodes: self.fake_nodes,
+            apiserver_flags: self.apiserver_flags,
+            controller_manager_flags: self.controller_manager_flags,
+            scheduler_flags: self.scheduler_flags,
+        })
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match until_interrupted(execute(Arguments::parse().command)).await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            match error.downcast_ref() {
+                // As a shell reports it.
+                Some(Error::Interrupted(_)) => ExitCode::from(130),
+                _ => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+async fn execute(task: Task) -> Result<ExitCode> {
+    match task {
+        Task::Up(options) => {
+            let (what, kubeconfig) = match e2e::up(options.into_cluster()?).await? {
+                Up::Already(kubeconfig) => ("already running", kubeconfig),
+                Up::Booted(kubeconfig) => ("running", kubeconfig),
+            };
+            println!("{what}; export KUBECONFIG={}", kubeconfig.display());
+        }
+        Task::Down => println!("{}", if e2e::down().await? { "stopped" } else { "not running" }),
+        Task::Status => return Ok(show(e2e::status().await?)),
+        Task::Kubeconfig => {
+            let kubeconfig = e2e::kubeconfig()?;
+            anyhow::ensure!(kubeconfig.is_file(), "no cluster is up: run `cargo run -p e2e -- up`");
+            println!("{}", kubeconfig.display());
+        }
+        Task::Run { options, command } => {
+            let cluster = Cluster::start(options.into_cluster()?).await?;
+            let status = run(&command, cluster.kubeconfig_path()).await;
+            cluster.stop().await?;
+            return Ok(exit_code(status?));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The command dies with us, however we die: `setpriv` then becomes it. The kernel means the death of the thread that
+/// spawns; this is the main thread, which lives as long as the process.
+async fn run(command: &[String], kubeconfig: &Path) -> Result<ExitStatus> {
+    let mut child = tokio::process::Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "--"])
+        .args(command)
+        .env("KUBECONFIG", kubeconfig)
+        .kill_on_drop(true)
+        .spawn()
+        .context("starting setpriv (of util-linux)")?;
+    Ok(child.wait().await?)
+}
+
+/// The command's own code; as a shell would say it when a signal ended it.
+fn exit_code(status: ExitStatus) -> ExitCode {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}
+
+fn show(status: Option<Status>) -> ExitCode {
+    let Some(status) = status else {
+        println!("not running");
+        return ExitCode::FAILURE;
+    };
+    let state = match (status.healthy, status.came_up) {
+        (true, _) => "running",
+        (false, true) => "broken: run `down`, or `up` to boot it anew",
+        (false, false) => "booting, or its boot was cut short: run `up`",
+    };
+    println!("{state} (since {:#})", status.age);
+    for component in &status.components {
+        let alive = if component.alive { "running" } else { "gone" };
+        println!("  {:<24} pid {:<8} {alive:<8} {}", component.name, component.pid, component.log.display());
+    }
+    if !status.server.is_empty() {
+        println!("server      {}", status.server);
+    }
+    println!("kubeconfig  {}", status.kubeconfig.display());
+    if status.healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
