@@ -1,7 +1,5 @@
 //! The caches of a TrainingJob's children, and what they show of one job.
 
-use serde_json::Value;
-
 use super::observe::Observed;
 use crate::cluster::endpoints::{ServiceFacts, SliceFacts};
 use crate::cluster::index::{OwnedIndex, OwnerKey};
@@ -35,9 +33,4 @@ impl Caches {
 /// Whether a change concerns a TrainingJob.
 pub fn concerns_us(key: &OwnerKey) -> bool {
     key.owner.kind == OWNER_KIND
-}
-
-/// Reads a job as the apiserver sends it, or says what is wrong with it.
-pub fn parse_job(object: &Value) -> Result<crate::api::TrainingJob, String> {
-    serde_json::from_value(object.clone()).map_err(|error| error.to_string())
 }

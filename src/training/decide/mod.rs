@@ -19,7 +19,7 @@ mod stop;
 mod view;
 
 #[cfg(test)]
-mod tests {}
+mod tests;
 
 use jiff::{SignedDuration, Timestamp};
 

@@ -1,0 +1,214 @@
+//! The door that the operator under test goes through: [`ApiServer`] upon the simulated cluster.
+//!
+//! The methods do nothing until they are awaited, as real requests do.
+
+use serde_json::Value;
+
+use super::faults::{CrashPoint, Fate};
+use super::json;
+use super::story::{Actor, Line, Verb, Write};
+use super::world::{State, World};
+use crate::cluster::port::{ApiError, ApiServer, EventDraft, ObjectId, Resource};
+
+impl ApiServer for World {
+    async fn read(&self, id: &ObjectId) -> Result<Option<Value>, ApiError> {
+        let mut state = self.state();
+        state.read_goes_through(id)?;
+        Ok(state.objects.get(id).map(|object| Value::clone(object)))
+    }
+
+    async fn list(
+        &self,
+        resource: Resource,
+        namespace: &str,
+        label: &str,
+        value: &str,
+    ) -> Result<Vec<Value>, ApiError> {
+        let mut state = self.state();
+        state.read_goes_through(&ObjectId::new(resource, namespace, "*"))?;
+        let wanted = |id: &ObjectId, object: &Value| {
+            (id.resource, id.namespace.as_str(), json::label(object, label)) == (resource, namespace, Some(value))
+        };
+        let found = state.objects.iter().filter(|(id, object)| wanted(id, object));
+        Ok(found.map(|(_, object)| Value::clone(object)).collect())
+    }
+
+    async fn create(&self, resource: Resource, namespace: &str, object: &Value) -> Result<(), ApiError> {
+        let id = ObjectId::new(resource, namespace, json::text(object, "/metadata/name").unwrap_or_default());
+        self.write(Verb::Create, &id, |state| state.create(&id, object))
+    }
+
+    async fn apply(&self, resource: Resource, namespace: &str, object: &Value) -> Result<(), ApiError> {
+        let id = ObjectId::new(resource, namespace, json::text(object, "/metadata/name").unwrap_or_default());
+        self.write(Verb::Apply, &id, |state| state.apply(&id, object))
+    }
+
+    async fn patch_status(&self, id: &ObjectId, patch: &Value) -> Result<(), ApiError> {
+        self.write(Verb::PatchStatus, id, |state| state.patch_status(id, patch))
+    }
+
+    async fn delete(&self, id: &ObjectId, uid: &str) -> Result<(), ApiError> {
+        self.write(Verb::Delete, id, |state| {
+            // The port's contract: an object that is gone, or another of the same name, counts as done.
+            if state.objects.get(id).is_some_and(|object| json::uid(object) == uid) {
+                state.delete(Actor::Operator, id);
+            }
+            Ok(())
+        })
+    }
+
+    async fn publish_event(&self, about: &ObjectId, _uid: &str, event: &EventDraft) {
+        let mut state = self.state();
+        if !state.operator_dead {
+            state.tell(Line::Note(format!("event about {about}: {}: {}", event.reason, event.note)));
+            state.events.entry(about.clone()).or_default().push(event.clone());
+        }
+    }
+}
+
+impl World {
+    /// Passes one write through the faults and the crash point, and keeps account of it.
+    fn write(
+        &self,
+        verb: Verb,
+        id: &ObjectId,
+        carry_out: impl FnOnce(&mut State) -> Result<(), ApiError>,
+    ) -> Result<(), ApiError> {
+        let mut state = self.state();
+        if state.operator_dead {
+            return Err(ApiError::NotLeader);
+        }
+        let number = state.journal.len() as u64 + 1;
+        let crash = state.crash_point.filter(|point| point.write() == number);
+        let State { faults, dice, .. } = &mut *state;
+        let fate = faults.draw(Some(verb), dice);
+        let answer = if crash == Some(CrashPoint::BeforeWrite(number)) {
+            Err(ApiError::NotLeader)
+        } else {
+            match fate {
+                Fate::Served => carry_out(&mut state),
+                Fate::Refused => Err(ApiError::Unavailable("429 too many requests".to_owned())),
+                Fate::Conflict => Err(ApiError::Conflict(format!("{id} was changed by somebody"))),
+                Fate::AnswerLost => {
+                    let lost = carry_out(&mut state);
+                    Err(ApiError::Unavailable(format!("connection reset; carried out: {}", lost.is_ok())))
+                }
+            }
+        };
+        state.operator_dead = crash.is_some();
+        let told = answer.as_ref().map_or_else(ToString::to_string, |()| "ok".to_owned());
+        let write = Write { step: state.step, number, verb, id: id.clone(), ok: answer.is_ok(), answer: told };
+        state.tell(Line::Write(write.clone()));
+        state.journal.push(write);
+        answer
+    }
+}
+
+impl State {
+    /// Passes one read through the faults, and keeps account of it.
+    fn read_goes_through(&mut self, id: &ObjectId) -> Result<(), ApiError> {
+        if self.operator_dead {
+            return Err(ApiError::NotLeader);
+        }
+        self.reads.push((self.step, id.clone()));
+        let State { faults, dice, .. } = self;
+        if faults.draw(None, dice) != Fate::Served {
+            return Err(ApiError::Unavailable(format!("reading {id}: connection reset")));
+        }
+        Ok(())
+    }
+
+    fn create(&mut self, id: &ObjectId, object: &Value) -> Result<(), ApiError> {
+        check_new(id, object)?;
+        if self.objects.contains_key(id) {
+            return Err(ApiError::AlreadyExists(id.clone()));
+        }
+        if id.resource == Resource::Pod {
+            if self.quota_exceeded {
+                let words = format!(
+                    "pods \"{}\" is forbidden: exceeded quota: team, requested: pods=1, used: pods=4, limited: pods=4",
+                    id.name
+                );
+                return Err(ApiError::QuotaExceeded(words));
+            }
+            if self.pods_refused {
+                let words = format!("pods \"{}\" is forbidden: violates PodSecurity \"restricted:latest\"", id.name);
+                return Err(ApiError::Refused(words));
+            }
+        }
+        self.insert(Actor::Operator, id, object.clone());
+        Ok(())
+    }
+
+    fn apply(&mut self, id: &ObjectId, object: &Value) -> Result<(), ApiError> {
+        if json::text(object, "/metadata/resourceVersion").is_none() || json::uid(object).is_empty() {
+            return Err(ApiError::Refused(format!("{id}: the port wants uid and resourceVersion in what is applied")));
+        }
+        self.check_precondition(id, object).map_err(|error| match error {
+            // To apply to an object that is gone would create it; its UID is what prevents that, with a conflict.
+            ApiError::NotFound(id) => ApiError::Conflict(format!("{id} is gone")),
+            other => other,
+        })?;
+        self.change(Actor::Operator, id, |current| merge(current, object));
+        Ok(())
+    }
+
+    fn patch_status(&mut self, id: &ObjectId, patch: &Value) -> Result<(), ApiError> {
+        if json::text(patch, "/metadata/resourceVersion").is_none() {
+            return Err(ApiError::Refused(format!("{id}: the port wants a resourceVersion in a status patch")));
+        }
+        self.check_precondition(id, patch)?;
+        // Of a patch to the status subresource, only the status counts.
+        let Some(status) = patch.get("status") else { return Ok(()) };
+        self.change(Actor::Operator, id, |object| json_patch::merge(&mut object["status"], status));
+        Ok(())
+    }
+
+    /// Whether the object still is what the operator thinks it is.
+    fn check_precondition(&self, id: &ObjectId, wanted: &Value) -> Result<(), ApiError> {
+        let current = self.objects.get(id).ok_or_else(|| ApiError::NotFound(id.clone()))?;
+        for pointer in ["/metadata/uid", "/metadata/resourceVersion"] {
+            let (wanted, current) = (json::text(wanted, pointer), json::text(current, pointer));
+            if wanted.is_some() && wanted != current {
+                return Err(ApiError::Conflict(format!("{id}: {pointer} is {current:?}, not {wanted:?}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The few rules of admission that a controller could break.
+fn check_new(id: &ObjectId, object: &Value) -> Result<(), ApiError> {
+    let refuse = |why: &str| Err(ApiError::Refused(format!("{id} is invalid: {why}")));
+    let is_label = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if id.name.is_empty() || id.name.len() > 63 || !id.name.chars().all(is_label) {
+        return refuse("metadata.name is no DNS label");
+    }
+    if json::text(object, "/metadata/namespace").is_some_and(|namespace| namespace != id.namespace) {
+        return refuse("metadata.namespace is not the request's");
+    }
+    if json::text(object, "/metadata/resourceVersion").is_some() {
+        return refuse("metadata.resourceVersion must not be set on what is created");
+    }
+    if json::text(object, "/kind") != Some(id.resource.kind())
+        || json::text(object, "/apiVersion") != Some(id.resource.api_version())
+    {
+        return refuse("kind or apiVersion do not fit the request");
+    }
+    if id.resource == Resource::Pod && json::text(object, "/spec/containers/0/name").is_none() {
+        return refuse("spec.containers: required value");
+    }
+    Ok(())
+}
+
+/// Server-side apply, as far as this operator needs it: maps merge, everything else is replaced.
+fn merge(current: &mut Value, wanted: &Value) {
+    match (current, wanted) {
+        (Value::Object(current), Value::Object(wanted)) => {
+            for (key, value) in wanted {
+                merge(current.entry(key.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (current, wanted) => *current = wanted.clone(),
+    }
+}

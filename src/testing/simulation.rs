@@ -1,0 +1,364 @@
+//! The simulation's loop: draws what happens next, drives the operator, and has the oracle look at all of it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+
+use futures::executor::block_on;
+use jiff::{SignedDuration, Timestamp};
+use rand::RngExt;
+use serde_json::Value;
+
+use super::dice::{Dice, dice, up_to_millis, weighted};
+use super::faults::CrashPoint;
+use super::kubelet::Kubelet;
+use super::options::{Failure, SimOptions};
+use super::oracle::Oracle;
+use super::script::Action;
+use super::story::Line;
+use super::watch::{Batch, Watch};
+use super::world::{RESOURCES, World};
+use crate::cluster::port::{ObjectId, Resource};
+
+/// What a cache is told.
+pub(crate) enum Delivery<'a> {
+    /// A fresh list; whatever else the cache holds is no more.
+    Listed(&'a [Value]),
+    /// An object was made or changed.
+    Applied(&'a Value),
+    /// An object is gone; this is its last state.
+    Deleted(&'a Value),
+}
+
+/// What the simulation drives. A controller's whole memory is in here, so that a crash is a new one by `Default`.
+pub(crate) trait SimulatedOperator: Default {
+    /// Whether the operator's watch would tell of the object at all: its label selector.
+    fn selects(_resource: Resource, _object: &Value) -> bool {
+        true
+    }
+
+    /// Feeds a cache; answers the keys that must be reconciled because of it.
+    fn deliver(&mut self, resource: Resource, delivery: Delivery<'_>) -> Vec<ObjectId>;
+
+    /// One reconcile against the caches as they are; answers when to come again without an event.
+    fn reconcile(
+        &mut self,
+        api: &World,
+        key: &ObjectId,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Option<Timestamp>, String>>;
+}
+
+/// When a key is to be reconciled.
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    at: Timestamp,
+    /// Whether the operator asked for it itself, and no event did.
+    by_timer: bool,
+}
+
+/// How often in a row a key's timer rang, or its reconcile failed, while nothing happened in the cluster.
+#[derive(Clone, Copy, Debug, Default)]
+struct Idle {
+    happenings: usize,
+    rounds: u32,
+    errors: u32,
+}
+
+/// A run of the simulated cluster with one operator.
+pub(crate) struct Simulation<O> {
+    world: World,
+    operator: O,
+    /// The nodes; a scenario may say how its pods behave.
+    pub(crate) kubelet: Kubelet,
+    watches: BTreeMap<Resource, Watch>,
+    queue: BTreeMap<ObjectId, Due>,
+    idle: BTreeMap<ObjectId, Idle>,
+    script: VecDeque<(Timestamp, Action)>,
+    oracle: Oracle,
+    dice: Dice,
+    options: SimOptions,
+}
+
+/// What a step may do.
+#[derive(Clone, Copy, Debug)]
+enum Choice {
+    Deliver(Resource),
+    Reconcile,
+    Kubelet,
+    Garbage,
+    Script,
+    PassTime,
+}
+
+impl<O: SimulatedOperator> Simulation<O> {
+    /// An empty cluster and an operator that has just started.
+    pub(crate) fn new(seed: u64, options: SimOptions) -> Self {
+        let world = World::new(seed, options.faults.clone());
+        Simulation {
+            operator: O::default(),
+            kubelet: Kubelet::new(seed, options.odds.clone()),
+            watches: RESOURCES.map(|resource| (resource, Watch::new(resource, &world))).into(),
+            queue: BTreeMap::new(),
+            idle: BTreeMap::new(),
+            script: VecDeque::new(),
+            oracle: Oracle::new(&options),
+            dice: dice(seed, "simulation"),
+            world,
+            options,
+        }
+    }
+
+    /// The cluster.
+    pub(crate) fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// Has something done when its time comes, counted from now.
+    pub(crate) fn schedule(&mut self, after: SignedDuration, action: Action) {
+        let at = self.world.now() + after;
+        let place = self.script.partition_point(|(other, _)| *other <= at);
+        self.script.insert(place, (at, action));
+    }
+
+    /// Has the operator die at one of its writes.
+    pub(crate) fn crash_at(&mut self, point: Option<CrashPoint>) {
+        self.world.set_crash_point(point);
+    }
+
+    /// Does one random thing that is possible now, or lets time pass until something is.
+    pub(crate) fn step(&mut self) -> Result<(), Failure> {
+        self.world.begin_step();
+        self.suffer_mishap();
+        let choices = self.choices();
+        let weights: Vec<u32> = choices.iter().map(|(weight, _)| *weight).collect();
+        match choices[weighted(&mut self.dice, &weights)].1 {
+            Choice::Deliver(resource) => self.deliver(resource),
+            Choice::Reconcile => self.reconcile_one(),
+            Choice::Kubelet => drop(self.kubelet.step(&self.world, &mut self.dice)),
+            Choice::Garbage => drop(self.world.collect_garbage()),
+            Choice::Script => self.perform_next_action(),
+            Choice::PassTime => self.pass_time(),
+        }
+        self.oracle.look(&self.world).map_err(|what| self.failure(what))
+    }
+
+    /// Goes on until nothing more will happen of itself: all is delivered, no pod will move, the script is at its end,
+    /// and the operator's own timers change nothing any more.
+    pub(crate) fn run_until_quiet(&mut self, limit_steps: u64) -> Result<(), Failure> {
+        let last = self.world.step() + limit_steps;
+        while !self.is_quiet() {
+            if self.world.step() >= last {
+                return Err(self.failure(format!("not quiet after {limit_steps} steps")));
+            }
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    /// Runs until quiet, then has the oracle judge the end: outcomes, leftovers, and that a second plan is empty.
+    pub(crate) fn run_to_the_end(&mut self, limit_steps: u64) -> Result<(), Failure> {
+        self.run_until_quiet(limit_steps)?;
+        self.oracle.judge_the_end(&self.world).map_err(|what| self.failure(what))?;
+        let (writes, changes) = (self.world.write_count(), self.world.change_count());
+        for (key, _) in self.world.objects(Resource::TrainingJob) {
+            let stands_still = !self.oracle.is_waiting(&self.world, &key);
+            self.reconcile(&key);
+            // A job that waits for the apiserver to take its pods may ask again; everything else is at rest.
+            if stands_still && self.world.write_count() != writes {
+                return Err(self.failure(format!("{key} is at rest, yet another reconcile of it writes")));
+            }
+        }
+        if self.world.change_count() != changes {
+            return Err(self.failure("a reconcile after the end changed something".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Kills the operator and starts a new one, which knows nothing until its lists have come.
+    pub(crate) fn crash(&mut self) {
+        self.world.note("-- the operator is killed and starts again");
+        self.operator = O::default();
+        self.world.operator_restarted();
+        self.queue.clear();
+        self.idle.clear();
+        for resource in RESOURCES {
+            self.watches.insert(resource, Watch::new(resource, &self.world));
+            self.relist(resource);
+        }
+    }
+
+    fn relist(&mut self, resource: Resource) {
+        let rewinds = self.options.rewound.contains(&resource) && self.dice.random_bool(0.5);
+        let rewind = if rewinds { self.dice.random_range(1..=20) } else { 0 };
+        self.world.note(format!("-- the watch of {} starts over, {rewind} changes ago", resource.plural()));
+        self.watches.get_mut(&resource).expect("every resource has a watch").relist(&self.world, rewind);
+    }
+
+    /// Now and then something breaks between two steps.
+    fn suffer_mishap(&mut self) {
+        if self.options.mishaps == 0 {
+            return;
+        }
+        let now = self.world.now();
+        let resource = RESOURCES[self.dice.random_range(0..RESOURCES.len())];
+        if self.dice.random_bool(self.options.relist) {
+            self.relist(resource);
+        } else if self.dice.random_bool(self.options.freeze) {
+            self.world.note(format!("-- the watch of {} hangs", resource.plural()));
+            let watch = self.watches.get_mut(&resource).expect("every resource has a watch");
+            watch.freeze(now, &mut self.dice);
+        } else if self.dice.random_bool(self.options.crash) {
+            self.crash();
+        } else {
+            return;
+        }
+        self.options.mishaps -= 1;
+    }
+
+    fn choices(&mut self) -> Vec<(u32, Choice)> {
+        let now = self.world.now();
+        let is_due = |due: Option<Timestamp>| due.is_some_and(|due| due <= now);
+        let mut choices = Vec::with_capacity(9);
+        for (resource, watch) in &self.watches {
+            if watch.is_behind(&self.world) && watch.frozen_until(now).is_none() {
+                choices.push((watch.pace(), Choice::Deliver(*resource)));
+            }
+        }
+        if self.may_reconcile() && is_due(self.queue.values().map(|due| due.at).min()) {
+            choices.push((12, Choice::Reconcile));
+        }
+        if is_due(self.kubelet.next_due(&self.world)) {
+            choices.push((6, Choice::Kubelet));
+        }
+        if is_due(self.world.garbage_due()) {
+            choices.push((3, Choice::Garbage));
+        }
+        if is_due(self.script.front().map(|(at, _)| *at)) {
+            choices.push((8, Choice::Script));
+        }
+        choices.push((1, Choice::PassTime));
+        choices
+    }
+
+    /// Before every cache has had its first list, a controller decides nothing.
+    fn may_reconcile(&self) -> bool {
+        self.watches.values().all(Watch::is_ready)
+    }
+
+    /// The next moment at which something happens of itself, after now.
+    fn next_moment(&mut self) -> Option<Timestamp> {
+        let now = self.world.now();
+        let frozen = self.watches.values().filter_map(|watch| watch.frozen_until(now)).min();
+        let reconcile = self.queue.values().map(|due| due.at).min();
+        let script = self.script.front().map(|(at, _)| *at);
+        let moments = [frozen, reconcile, script, self.kubelet.next_due(&self.world), self.world.garbage_due()];
+        moments.into_iter().flatten().filter(|moment| *moment > now).min()
+    }
+
+    fn pass_time(&mut self) {
+        let now = self.world.now();
+        let busy = self.choices().len() > 1;
+        let goal = match self.next_moment() {
+            // A little while goes by although there is something to do: it takes time.
+            _ if busy => now + up_to_millis(&mut self.dice, 700),
+            Some(moment) if self.dice.random_bool(0.8) => moment,
+            Some(moment) => moment + up_to_millis(&mut self.dice, 500),
+            None => now + SignedDuration::from_secs(1),
+        };
+        self.world.advance_to(goal);
+    }
+
+    fn deliver(&mut self, resource: Resource) {
+        let watch = self.watches.get_mut(&resource).expect("every resource has a watch");
+        let mut keys = Vec::new();
+        match watch.next(&self.world, &mut self.dice) {
+            Batch::List(mut objects) => {
+                objects.retain(|object| O::selects(resource, object));
+                self.world.note(format!("deliver a list of {} {}", objects.len(), resource.plural()));
+                keys.extend(self.operator.deliver(resource, Delivery::Listed(&objects)));
+            }
+            Batch::Changes(changes) => {
+                self.world.tell(Line::Deliver(resource, changes.len()));
+                for change in changes.iter().filter(|change| O::selects(resource, &change.object)) {
+                    let news = if change.removed { Delivery::Deleted } else { Delivery::Applied };
+                    keys.extend(self.operator.deliver(resource, news(&change.object)));
+                }
+            }
+        }
+        let now = self.world.now();
+        for key in keys {
+            let at = self.queue.get(&key).map_or(now, |due| due.at.min(now));
+            self.queue.insert(key, Due { at, by_timer: false });
+        }
+    }
+
+    fn reconcile_one(&mut self) {
+        let now = self.world.now();
+        let due: Vec<&ObjectId> = self.queue.iter().filter(|(_, due)| due.at <= now).map(|(key, _)| key).collect();
+        let key = due[self.dice.random_range(0..due.len())].clone();
+        self.reconcile(&key);
+    }
+
+    fn reconcile(&mut self, key: &ObjectId) {
+        let now = self.world.now();
+        self.world.tell(Line::Reconcile(key.clone()));
+        let by_timer = self.queue.remove(key).is_some_and(|due| due.by_timer);
+        let its_now = now + self.options.clock_error;
+        let result = block_on(self.operator.reconcile(&self.world, key, its_now));
+        if self.world.operator_is_dead() {
+            self.world.set_crash_point(None);
+            self.crash();
+            return;
+        }
+        let happenings = self.world.happenings();
+        let idle = self.idle.entry(key.clone()).or_default();
+        *idle = if idle.happenings == happenings { *idle } else { Idle { happenings, ..Idle::default() } };
+        let next = match result {
+            Ok(wake) => {
+                idle.rounds += u32::from(by_timer);
+                idle.errors = 0;
+                wake.map(|wake| wake - self.options.clock_error)
+            }
+            Err(error) => {
+                self.world.note(format!("reconcile {key} failed: {error}"));
+                idle.errors += 1;
+                let backoff = SignedDuration::from_millis(100 << idle.errors.min(11));
+                Some(now + backoff)
+            }
+        };
+        if let Some(at) = next {
+            self.queue.insert(key.clone(), Due { at, by_timer: true });
+        }
+    }
+
+    fn perform_next_action(&mut self) {
+        let Some((_, action)) = self.script.pop_front() else { return };
+        if action.perform(&self.world) {
+            return;
+        }
+        match action {
+            Action::Relist(resource) => self.relist(resource),
+            _ => self.crash(),
+        }
+    }
+
+    /// A key whose timer keeps ringing is at rest when three rounds of it changed nothing, or a dozen failures did.
+    fn is_quiet(&mut self) -> bool {
+        let happenings = self.world.happenings();
+        let now = self.world.now();
+        let at_rest = |(key, due): (&ObjectId, &Due)| {
+            let idle = self.idle.get(key).copied().unwrap_or_default();
+            due.at > now && idle.happenings == happenings && (idle.rounds >= 3 || idle.errors >= 12)
+        };
+        self.script.is_empty()
+            && self.may_reconcile()
+            && self.watches.values().all(|watch| !watch.is_behind(&self.world))
+            && self.queue.iter().all(at_rest)
+            && self.world.garbage_due().is_none()
+            && self.kubelet.next_due(&self.world).is_none()
+    }
+
+    fn failure(&self, what: String) -> Failure {
+        Failure { what, account: self.world.account(80) }
+    }
+}

@@ -1,0 +1,102 @@
+//! How changes reach the operator's caches: in order for each kind of object, but each kind with a lag of its own.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use rand::RngExt;
+use serde_json::Value;
+
+use super::dice::Dice;
+use super::story::Change;
+use super::world::World;
+use crate::cluster::port::{ObjectId, Resource};
+
+/// The watch of one kind of object.
+pub(crate) struct Watch {
+    resource: Resource,
+    /// How much of the kind's feed has been delivered.
+    position: usize,
+    /// A list was asked for, and answered with the state at this position of the feed; it is still under way.
+    listing: Option<usize>,
+    ready: bool,
+    frozen_until: Option<Timestamp>,
+    /// How likely it is to be chosen when several watches have something to deliver.
+    pace: u32,
+}
+
+/// What a watch delivers at a time.
+pub(crate) enum Batch {
+    /// A fresh list: everything else that the cache holds is gone.
+    List(Vec<Value>),
+    /// Some changes.
+    Changes(Vec<Arc<Change>>),
+}
+
+impl Watch {
+    /// A watch that begins with a list of what there is now.
+    pub(crate) fn new(resource: Resource, world: &World) -> Self {
+        let mut watch = Watch { resource, position: 0, listing: None, ready: false, frozen_until: None, pace: 3 };
+        watch.relist(world, 0);
+        watch
+    }
+
+    /// Starts over with a list. It is taken now and delivered later, so that it is old by then; `rewind` makes it older
+    /// by so many changes than it should be, as an apiserver that lags behind would.
+    pub(crate) fn relist(&mut self, world: &World, rewind: usize) {
+        self.listing = Some(world.feed_length(self.resource).saturating_sub(rewind));
+        self.frozen_until = None;
+    }
+
+    /// Whether the cache has had its first list; before that, nobody may decide anything by it.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// Whether there is something that has not been delivered.
+    pub(crate) fn is_behind(&self, world: &World) -> bool {
+        self.listing.is_some() || self.position < world.feed_length(self.resource)
+    }
+
+    /// Until when nothing comes, if so.
+    pub(crate) fn frozen_until(&self, now: Timestamp) -> Option<Timestamp> {
+        self.frozen_until.filter(|until| *until > now)
+    }
+
+    /// Delivers nothing for a while, as when a connection hangs.
+    pub(crate) fn freeze(&mut self, now: Timestamp, dice: &mut Dice) {
+        self.frozen_until = Some(now + SignedDuration::from_millis(dice.random_range(100..60_000)));
+    }
+
+    /// How likely this watch is to deliver next.
+    pub(crate) fn pace(&self) -> u32 {
+        self.pace
+    }
+
+    /// Takes the next few changes, or the list.
+    pub(crate) fn next(&mut self, world: &World, dice: &mut Dice) -> Batch {
+        self.pace = if dice.random_bool(0.1) { dice.random_range(1..=12) } else { self.pace };
+        if let Some(position) = self.listing.take() {
+            self.position = position;
+            self.ready = true;
+            return Batch::List(state_at(world, self.resource, position));
+        }
+        let at_most = if dice.random_bool(0.3) { usize::MAX } else { dice.random_range(1..=4) };
+        let changes = world.feed(self.resource, self.position, at_most);
+        self.position += changes.len();
+        Batch::Changes(changes)
+    }
+}
+
+/// All objects of a kind as they were at a position of its feed.
+fn state_at(world: &World, resource: Resource, position: usize) -> Vec<Value> {
+    let mut objects: BTreeMap<ObjectId, Arc<Value>> = BTreeMap::new();
+    for change in world.feed(resource, 0, position) {
+        if change.removed {
+            objects.remove(&change.id);
+        } else {
+            objects.insert(change.id.clone(), change.object.clone());
+        }
+    }
+    objects.into_values().map(|object| Value::clone(&object)).collect()
+}

@@ -1,0 +1,365 @@
+//! Tables of decisions: what is there, and what the plan then is.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::api::conditions::{self, READY, STALLED};
+use crate::cluster::endpoints::{EndpointFacts, SliceFacts};
+use crate::cluster::index::ChildMeta;
+use crate::cluster::plan::{Action, Check};
+use crate::cluster::pod::{ContainerFacts, ContainerState, Ended, Phase, PodFacts};
+use crate::names::{self, AddressFamily};
+use crate::training::observe::{Refusal, RefusalKind};
+use crate::training::status::{COMPLETE, FAILED, FINISHED, SUSPENDED};
+
+const UID: &str = "0b7d";
+
+fn at(millis: i64) -> Timestamp {
+    Timestamp::from_millisecond(1_000_000 + millis).unwrap()
+}
+
+fn seconds(seconds: i64) -> Timestamp {
+    at(seconds * 1_000)
+}
+
+/// A job under test with its children; each step of a test changes what is there and asks again.
+struct Case {
+    job: TrainingJob,
+    observed: Observed,
+    memory: Memory,
+    now: Timestamp,
+}
+
+impl Case {
+    fn new(spec: Value) -> Case {
+        let mut job = json!({
+            "apiVersion": "trainyard.dev/v1alpha1", "kind": "TrainingJob",
+            "metadata": {"name": "j", "namespace": "ns", "uid": UID, "resourceVersion": "1", "generation": 1},
+            "spec": {"framework": "none", "template": {"spec": {"containers": [{"name": "c", "image": "i"}]}}},
+            "status": {"observedGeneration": -1},
+        });
+        for (field, value) in spec.as_object().unwrap() {
+            job["spec"][field] = value.clone();
+        }
+        let mut job: TrainingJob = serde_json::from_value(job).unwrap();
+        job.metadata.creation_timestamp = Some(Time(seconds(0)));
+        Case { job, observed: Observed::default(), memory: Memory::default(), now: seconds(0) }
+    }
+
+    fn pod(mut self, rank: u32, attempt: u32, phase: Phase, state: Option<ContainerState>) -> Case {
+        let hash = validate(&self.job).map(|valid| valid.launch_hash()).unwrap_or_default();
+        let name = names::pod("j", UID, names::ROLE_WORKER, rank, attempt);
+        let containers = state.map(|state| ContainerFacts { name: "c".into(), init: false, state });
+        self.observed.pods.push(Arc::new(PodFacts {
+            meta: ChildMeta { namespace: "ns".into(), uid: format!("uid-{name}"), name, ..ChildMeta::default() },
+            rank,
+            attempt,
+            phase,
+            launch_hash: hash,
+            created_at: Some(seconds(1)),
+            addresses: vec![format!("10.0.{attempt}.{rank}")],
+            containers: containers.into_iter().collect(),
+            ..PodFacts::default()
+        }));
+        self
+    }
+
+    fn running(self, rank: u32, attempt: u32) -> Case {
+        self.pod(rank, attempt, Phase::Running, Some(ContainerState::Running))
+    }
+
+    fn ended(self, rank: u32, attempt: u32, exit_code: i32, second: i64) -> Case {
+        let phase = if exit_code == 0 { Phase::Succeeded } else { Phase::Failed };
+        let finished_at = Some(Time(seconds(second)));
+        let ended = Ended { exit_code, finished_at, ..Ended::default() };
+        self.pod(rank, attempt, phase, Some(ContainerState::Ended(ended)))
+    }
+
+    fn slice(mut self, attempt: u32, ranks: std::ops::Range<u32>) -> Case {
+        let endpoint = |rank| EndpointFacts {
+            hostname: names::pod("j", UID, names::ROLE_WORKER, rank, attempt),
+            addresses: vec![format!("10.0.{attempt}.{rank}")],
+        };
+        let name = names::endpoint_slice("j", UID, AddressFamily::V4);
+        let meta = ChildMeta { namespace: "ns".into(), name, resource_version: "5".into(), ..ChildMeta::default() };
+        self.observed.slices = vec![Arc::new(SliceFacts { meta, endpoints: ranks.map(endpoint).collect() })];
+        self
+    }
+
+    fn status(mut self, change: impl FnOnce(&mut TrainingJobStatus)) -> Case {
+        change(self.job.status.get_or_insert_default());
+        self
+    }
+
+    fn at(mut self, now: Timestamp) -> Case {
+        self.now = now;
+        self
+    }
+
+    fn plan(&self) -> Plan<TrainingJobStatus> {
+        decide(&self.job, &self.observed, &self.memory, self.now)
+    }
+
+    /// Takes over what the plan says, as the cluster would, without any pod.
+    fn then(mut self) -> Case {
+        self.job.status = Some(self.plan().status);
+        self.observed.pods.clear();
+        self
+    }
+}
+
+/// Actions in short: `+Pod 0` creates, `-Pod 0-1` deletes, `~EndpointSlice 2` changes to two endpoints.
+fn short(plan: &Plan<TrainingJobStatus>) -> Vec<String> {
+    let tail = |name: &str| name.rsplit("worker-").next().unwrap().to_owned();
+    plan.actions
+        .iter()
+        .map(|action| match action {
+            Action::Create { id, .. } if id.resource == crate::cluster::port::Resource::Pod => {
+                format!("+Pod {}", tail(&id.name))
+            }
+            Action::Create { id, .. } => format!("+{}", id.resource.kind()),
+            Action::Apply { id, object } => {
+                format!("~{} {}", id.resource.kind(), object["endpoints"].as_array().unwrap().len())
+            }
+            Action::Delete { id, .. } => format!("-{} {}", id.resource.kind(), tail(&id.name)),
+        })
+        .collect()
+}
+
+fn ready(plan: &Plan<TrainingJobStatus>) -> &str {
+    &conditions::find(&plan.status.conditions, READY).unwrap().reason
+}
+
+fn holds(plan: &Plan<TrainingJobStatus>, type_: &str) -> bool {
+    conditions::holds(&plan.status.conditions, type_)
+}
+
+#[test]
+fn a_fresh_job_is_launched_and_its_first_status_waits() {
+    let plan = Case::new(json!({})).plan();
+    assert_eq!(short(&plan), ["+Pod 0-1"], "one pod needs no names");
+    assert!(matches!(&plan.checks[..], [Check::OwnerIsCurrent { resource_version, .. }] if resource_version == "1"));
+    assert_eq!(plan.publish, Publish::By(seconds(2)));
+    assert_eq!(ready(&plan), "Starting");
+
+    let plan = Case::new(json!({"nodes": 3})).plan();
+    assert_eq!(short(&plan), ["+Service", "+Pod 0-1", "+Pod 1-1", "+Pod 2-1"]);
+}
+
+#[test]
+fn what_was_created_is_not_created_again_before_the_cache_shows_it() {
+    let mut case = Case::new(json!({"nodes": 2})).running(0, 1);
+    case.memory.created.insert(names::pod("j", UID, names::ROLE_WORKER, 1, 1), seconds(0));
+    case.memory.created.insert(names::service("j", UID), seconds(0));
+    case.memory.created.insert(names::endpoint_slice("j", UID, AddressFamily::V4), seconds(0));
+    assert!(short(&case.plan()).is_empty());
+}
+
+#[test]
+fn half_an_attempt_is_completed() {
+    let case = Case::new(json!({"nodes": 2})).pod(0, 1, Phase::Pending, None).slice(1, 0..1);
+    assert_eq!(short(&case.plan()), ["+Service", "+Pod 1-1"]);
+}
+
+#[test]
+fn names_are_published_from_rank_0_on_and_in_waves() {
+    let mut case = Case::new(json!({"nodes": 3})).running(1, 1).running(2, 1);
+    case.memory.created.insert(names::pod("j", UID, names::ROLE_WORKER, 0, 1), seconds(0));
+    assert!(short(&case.plan()).is_empty(), "rank 0 has no address yet");
+    let mut case = case.running(0, 1);
+    assert_eq!(short(&case.plan()), ["+EndpointSlice"]);
+
+    case = case.slice(1, 0..2).at(at(400));
+    case.memory.slices_written_at = Some(at(0));
+    let plan = case.plan();
+    assert_eq!((short(&plan).len(), plan.wake_at), (0, Some(at(500))), "the next wave");
+    assert_eq!(short(&case.at(at(500)).plan()), ["~EndpointSlice 3"]);
+}
+
+#[test]
+fn a_running_job_needs_nothing_and_says_so_at_once() {
+    let plan = Case::new(json!({"nodes": 2})).running(0, 1).running(1, 1).slice(1, 0..2).plan();
+    assert!(short(&plan).is_empty());
+    assert_eq!((ready(&plan), plan.publish, holds(&plan, READY)), ("Running", Publish::Now, true));
+    assert_eq!(plan.status.launched_attempt, Some(1));
+    assert_eq!(plan.status.pods.unwrap().summary, "2/2");
+}
+
+#[test]
+fn all_ranks_must_end_well() {
+    let one = Case::new(json!({"nodes": 2})).ended(0, 1, 0, 5).running(1, 1).slice(1, 0..2).plan();
+    assert_eq!((ready(&one), holds(&one, FINISHED)), ("Running", false));
+    let both = Case::new(json!({"nodes": 2})).ended(0, 1, 0, 5).ended(1, 1, 0, 6).slice(1, 0..2).plan();
+    assert!(holds(&both, FINISHED) && holds(&both, COMPLETE) && holds(&both, READY));
+    assert!(short(&both).is_empty(), "the end is on record before anything is tidied up");
+}
+
+#[test]
+fn a_finished_job_is_tidied_up_and_nothing_else() {
+    let sidecar = ContainerState::Ended(Ended::default());
+    let case = Case::new(json!({"nodes": 2, "podsAfterFinished": "10s"}))
+        .pod(0, 1, Phase::Running, Some(sidecar))
+        .ended(1, 1, 0, 6)
+        .slice(1, 0..2)
+        .at(seconds(7));
+    let status = case.plan().status;
+    let case = case.status(|old| *old = status);
+    let plan = case.plan();
+    assert_eq!(short(&plan), ["~EndpointSlice 0", "-Pod 0-1"], "names first, then the pod that goes on");
+    assert_eq!(plan.wake_at, Some(seconds(17)));
+    let plan = case.at(seconds(17)).plan();
+    assert_eq!(plan.actions.len(), 3, "slice and both pods: {:?}", short(&plan));
+
+    let mut spent = Case::new(json!({"deleteAfterFinished": "1s"})).status(|status| {
+        conditions::set(&mut status.conditions, FINISHED, true, "r", "m", Seen { now: seconds(0), generation: None });
+        status.finish_time = Some(Time(seconds(0)));
+    });
+    assert_eq!((short(&spent.plan()).len(), spent.plan().wake_at), (0, Some(seconds(1))), "no pod is made again");
+    spent = spent.at(seconds(1));
+    assert_eq!(short(&spent.plan()), ["-TrainingJob j"]);
+}
+
+#[test]
+fn a_failed_rank_raises_the_attempt_in_a_step_of_its_own() {
+    let case = Case::new(json!({"nodes": 2})).ended(0, 1, 1, 10).running(1, 1).slice(1, 0..2);
+    let settling = case.plan();
+    assert_eq!(settling.wake_at, None, "a failure of the future is another clock's: {:?}", settling.status.attempt);
+    let case = case.at(seconds(10));
+    assert_eq!(case.plan().wake_at, Some(at(11_500)), "the real cause may still be on its way");
+    assert_eq!(case.plan().status.attempt, None);
+    let plan = case.at(seconds(12)).plan();
+    assert!(plan.actions.is_empty());
+    assert_eq!((plan.status.attempt, plan.status.restarts), (Some(2), Some(1)));
+    assert_eq!(ready(&plan), "Restarting");
+    let record = &plan.status.attempts[0];
+    assert_eq!((record.attempt, record.rank, record.exit_code), (1, Some(0), Some(1)));
+}
+
+#[test]
+fn an_older_attempt_leaves_dns_first_and_is_gone_before_the_next_one_starts() {
+    let raised = |case: Case| {
+        case.status(|status| {
+            status.attempt = Some(2);
+            status.restarts = Some(1);
+        })
+    };
+    let case = raised(Case::new(json!({"nodes": 2})).ended(0, 1, 1, 10).running(1, 1).slice(1, 0..2));
+    assert_eq!(short(&case.plan()), ["~EndpointSlice 0", "-Pod 1-1"]);
+
+    let mut ending = raised(Case::new(json!({"nodes": 2})).ended(0, 1, 1, 10).running(1, 1).slice(1, 0..0));
+    Arc::make_mut(&mut ending.observed.pods[1]).delete_asked_at = Some(seconds(11));
+    assert!(short(&ending.plan()).is_empty(), "a deletionTimestamp is not gone");
+
+    let gone = raised(Case::new(json!({"nodes": 2})).ended(0, 1, 1, 10).slice(1, 0..0));
+    let plan = gone.plan();
+    assert_eq!(short(&plan), ["+Service", "+Pod 0-2", "+Pod 1-2"], "the ended pod stays for its log");
+    assert!(matches!(&plan.checks[1], Check::PodsAreGone { below_attempt: 2, .. }));
+}
+
+#[test]
+fn restarts_wait_and_run_out() {
+    let spec = json!({"failurePolicy": {"maxRestarts": 1, "backoff": {"initial": "30s"}}});
+    let case = Case::new(spec).ended(0, 1, 3, 10).at(seconds(20)).then();
+    let plan = case.plan();
+    assert!(short(&plan).is_empty());
+    assert_eq!(plan.wake_at, Some(seconds(40)), "counted from the failure");
+    let case = case.at(seconds(40));
+    assert_eq!(short(&case.plan()), ["+Pod 0-2"]);
+    let plan = case.ended(0, 2, 3, 50).at(seconds(60)).plan();
+    assert!(holds(&plan, FAILED) && holds(&plan, FINISHED) && holds(&plan, STALLED));
+    assert_eq!(plan.status.attempts.len(), 2);
+    assert!(plan.status.message.unwrap().contains("exit code 3; 1 of 1 restarts used"));
+}
+
+#[test]
+fn a_pod_that_was_there_and_is_gone_is_lost_once_the_cluster_says_so_too() {
+    let launched = |attempt| {
+        Case::new(json!({"nodes": 2})).running(0, 1).slice(1, 0..1).status(move |s| s.launched_attempt = Some(attempt))
+    };
+    let plan = launched(1).plan();
+    let expected = names::pod("j", UID, names::ROLE_WORKER, 1, 1);
+    assert!(matches!(&plan.checks[..], [Check::PodsAreGone { absent, .. }] if absent == &[expected]));
+    assert_eq!((plan.status.attempt, plan.status.attempts[0].rank), (Some(2), Some(1)));
+    assert_eq!(short(&launched(0).plan()), ["+Service", "+Pod 1-1"], "not all were there yet");
+}
+
+#[test]
+fn time_runs_out_for_jobs_that_are_not_finished() {
+    let case = Case::new(json!({"activeDeadline": "60s"})).running(0, 1).at(seconds(60));
+    assert_eq!(case.plan().wake_at, Some(seconds(61)), "counted from the first pod");
+    let plan = case.at(seconds(61)).plan();
+    assert_eq!(conditions::find(&plan.status.conditions, FAILED).unwrap().reason, "DeadlineExceeded");
+    let ended = Case::new(json!({"activeDeadline": "60s"})).ended(0, 1, 0, 59).at(seconds(99)).plan();
+    assert!(holds(&ended, COMPLETE), "it was finished in time, we only saw it late");
+}
+
+#[test]
+fn suspending_leaves_the_attempt_behind_and_costs_no_restart() {
+    let case = Case::new(json!({"suspend": true})).running(0, 1);
+    let plan = case.plan();
+    assert!(plan.actions.is_empty());
+    assert_eq!((plan.status.attempt, plan.status.restarts, ready(&plan)), (Some(2), None, "Suspending"));
+    let mut case = case.then().running(0, 1);
+    assert_eq!(short(&case.plan()), ["-Pod 0-1"]);
+    case.observed.pods.clear();
+    let plan = case.plan();
+    assert!(holds(&plan, SUSPENDED) && holds(&plan, READY) && plan.actions.is_empty());
+    let mut case = case.then();
+    case.job.spec.suspend = Some(false);
+    let plan = case.plan();
+    assert_eq!(short(&plan), ["+Pod 0-2"]);
+    assert!(!holds(&plan, SUSPENDED));
+}
+
+#[test]
+fn an_edit_while_suspended_starts_all_pods_again() {
+    let mut case = Case::new(json!({})).running(0, 1);
+    case.job.spec.nodes = Some(2);
+    let plan = case.plan();
+    assert_eq!((plan.status.attempt, plan.status.restarts, ready(&plan)), (Some(2), None, "Restarting"));
+}
+
+#[test]
+fn what_was_refused_is_not_asked_for_again_at_once() {
+    let mut case = Case::new(json!({}));
+    case.memory.refusal = Some(Refusal {
+        kind: RefusalKind::Content,
+        message: "no such field".into(),
+        until: seconds(300),
+        generation: Some(1),
+    });
+    let plan = case.plan();
+    assert!(short(&plan).is_empty() && holds(&plan, STALLED));
+    assert_eq!(plan.wake_at, Some(seconds(300)));
+    assert!(plan.status.message.unwrap().contains("no such field"));
+    case.job.metadata.generation = Some(2);
+    assert_eq!(short(&case.plan()), ["+Pod 0-1"], "an edited job is tried at once");
+}
+
+#[test]
+fn bad_specs_and_jobs_on_their_way_out_are_left_alone() {
+    let invalid = Case::new(json!({"nodes": 0})).plan();
+    assert!(invalid.actions.is_empty() && holds(&invalid, STALLED));
+    assert!(invalid.status.message.unwrap().starts_with("spec.nodes: 0: "));
+    let mut leaving = Case::new(json!({}));
+    leaving.job.metadata.deletion_timestamp = Some(Time(seconds(0)));
+    let plan = leaving.plan();
+    assert!(plan.actions.is_empty() && Some(plan.status) == leaving.job.status);
+}
+
+#[test]
+fn progress_is_written_at_intervals() {
+    let mut case = Case::new(json!({"nodes": 2})).pod(0, 1, Phase::Pending, None).pod(1, 1, Phase::Pending, None);
+    case = case.slice(1, 0..2);
+    let status = case.plan().status;
+    case = case.status(|old| *old = status);
+    case.memory.published_at = Some(seconds(3));
+    case.observed.pods.remove(0);
+    let plan = case.running(0, 1).at(seconds(4)).plan();
+    assert_eq!(plan.status.message.as_deref(), Some("1 of 2 pods have started"));
+    assert_eq!(plan.publish, Publish::By(seconds(3) + SignedDuration::from_secs(5)));
+}
