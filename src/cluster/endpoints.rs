@@ -38,6 +38,14 @@ pub struct SliceFacts {
     pub endpoints: Vec<EndpointFacts>,
 }
 
+impl SliceFacts {
+    /// Whether it names a pod of another attempt than this one; a pod's name ends with its attempt.
+    pub fn names_other_than(&self, attempt: u32) -> bool {
+        let suffix = format!("-{attempt}");
+        self.endpoints.iter().any(|endpoint| !endpoint.hostname.ends_with(&suffix))
+    }
+}
+
 /// A host name and its address.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(default)]

@@ -1,9 +1,11 @@
 //! Carrying out a plan: checks, then actions, through the one door to the apiserver.
 
 use futures::stream::{self, StreamExt, TryStreamExt};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::index::{ChildMeta, Owner};
+use super::endpoints::{SliceFacts, WatchedSlice};
+use super::index::Child;
 use super::plan::{Action, Check};
 use super::pod::{PodFacts, WatchedPod};
 use super::port::{ApiError, ApiServer, ObjectId, Resource};
@@ -98,14 +100,38 @@ async fn verify<A: ApiServer>(api: &A, check: &Check) -> Result<Option<String>, 
             Ok((!current).then(|| format!("{id} has changed since it was cached")))
         }
         Check::PodsAreGone { owner, owner_uid, below_attempt, absent } => {
-            let pods = api.list(Resource::Pod, &owner.namespace, names::LABEL_JOB, &owner.name).await?;
-            let facts = pods.into_iter().filter_map(|pod| serde_json::from_value::<WatchedPod>(pod).ok());
-            Ok(facts.map(PodFacts::from).find_map(|pod| {
-                let ours = matches!(&pod.meta, ChildMeta { owner: Some(Owner { uid, .. }), .. } if uid == owner_uid);
-                let in_the_way =
-                    (pod.attempt < *below_attempt && !pod.is_terminal()) || absent.contains(&pod.meta.name);
-                (ours && in_the_way).then(|| format!("pod {} is there, whatever the cache says", pod.meta.name))
+            let pods: Vec<PodFacts> = live_children::<_, WatchedPod, _>(api, Resource::Pod, owner, owner_uid).await?;
+            Ok(pods.iter().find_map(|pod| {
+                let older_runs = pod.attempt < *below_attempt && !pod.is_terminal();
+                let in_the_way = older_runs || absent.contains(&pod.meta.name);
+                in_the_way.then(|| format!("pod {} is there, whatever the cache says", pod.meta.name))
             }))
         }
+        Check::NamesAreCleared { owner, owner_uid, attempt } => {
+            let slices: Vec<SliceFacts> =
+                live_children::<_, WatchedSlice, _>(api, Resource::EndpointSlice, owner, owner_uid).await?;
+            let stale = slices.into_iter().find(|slice| slice.names_other_than(*attempt));
+            Ok(stale.map(|slice| format!("{} still names an older attempt", slice.meta.name)))
+        }
     }
+}
+
+/// The children of an owner as they are now, past any cache.
+async fn live_children<A, W, T>(
+    api: &A,
+    resource: Resource,
+    owner: &ObjectId,
+    owner_uid: &str,
+) -> Result<Vec<T>, ApiError>
+where
+    A: ApiServer,
+    W: DeserializeOwned,
+    T: Child + From<W>,
+{
+    let objects = api.list(resource, &owner.namespace, names::LABEL_JOB, &owner.name).await?;
+    let read = |object| serde_json::from_value::<W>(object).map(T::from);
+    let children: Result<Vec<T>, _> = objects.into_iter().map(read).collect();
+    let children = children.map_err(|error| ApiError::Unavailable(format!("an answer cannot be read: {error}")))?;
+    let ours = |child: &T| child.meta().owner.as_ref().is_some_and(|controller| controller.uid == owner_uid);
+    Ok(children.into_iter().filter(ours).collect())
 }

@@ -74,6 +74,15 @@ pub enum Check {
         /// Names that no pod of the owner may have.
         absent: Vec<String>,
     },
+    /// No EndpointSlice of this owner names a pod of another attempt.
+    NamesAreCleared {
+        /// The owner.
+        owner: ObjectId,
+        /// UID of the owner.
+        owner_uid: String,
+        /// The only attempt whose pods may be named.
+        attempt: u32,
+    },
 }
 
 /// One write.

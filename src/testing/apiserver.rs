@@ -2,6 +2,9 @@
 //!
 //! The methods do nothing until they are awaited, as real requests do.
 
+use std::future::poll_fn;
+use std::task::Poll;
+
 use serde_json::Value;
 
 use super::faults::{CrashPoint, Fate};
@@ -12,6 +15,7 @@ use crate::cluster::port::{ApiError, ApiServer, EventDraft, ObjectId, Resource};
 
 impl ApiServer for World {
     async fn read(&self, id: &ObjectId) -> Result<Option<Value>, ApiError> {
+        self.arrive().await;
         let mut state = self.state();
         state.read_goes_through(id)?;
         Ok(state.objects.get(id).map(|object| Value::clone(object)))
@@ -24,6 +28,7 @@ impl ApiServer for World {
         label: &str,
         value: &str,
     ) -> Result<Vec<Value>, ApiError> {
+        self.arrive().await;
         let mut state = self.state();
         state.read_goes_through(&ObjectId::new(resource, namespace, "*"))?;
         let wanted = |id: &ObjectId, object: &Value| {
@@ -35,19 +40,23 @@ impl ApiServer for World {
 
     async fn create(&self, resource: Resource, namespace: &str, object: &Value) -> Result<(), ApiError> {
         let id = ObjectId::new(resource, namespace, json::text(object, "/metadata/name").unwrap_or_default());
+        self.arrive().await;
         self.write(Verb::Create, &id, |state| state.create(&id, object))
     }
 
     async fn apply(&self, resource: Resource, namespace: &str, object: &Value) -> Result<(), ApiError> {
         let id = ObjectId::new(resource, namespace, json::text(object, "/metadata/name").unwrap_or_default());
+        self.arrive().await;
         self.write(Verb::Apply, &id, |state| state.apply(&id, object))
     }
 
     async fn patch_status(&self, id: &ObjectId, patch: &Value) -> Result<(), ApiError> {
+        self.arrive().await;
         self.write(Verb::PatchStatus, id, |state| state.patch_status(id, patch))
     }
 
     async fn delete(&self, id: &ObjectId, uid: &str) -> Result<(), ApiError> {
+        self.arrive().await;
         self.write(Verb::Delete, id, |state| {
             // The port's contract: an object that is gone, or another of the same name, counts as done.
             if state.objects.get(id).is_some_and(|object| json::uid(object) == uid) {
@@ -67,6 +76,22 @@ impl ApiServer for World {
 }
 
 impl World {
+    /// Now and then lets the simulation do something else first, as happens while a request is under way.
+    async fn arrive(&self) {
+        let mut overtaken = {
+            let State { faults, dice, .. } = &mut *self.state();
+            faults.draw_overtaken(dice)
+        };
+        poll_fn(|context| {
+            if !std::mem::take(&mut overtaken) {
+                return Poll::Ready(());
+            }
+            context.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+    }
+
     /// Passes one write through the faults and the crash point, and keeps account of it.
     fn write(
         &self,

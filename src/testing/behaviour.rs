@@ -16,6 +16,8 @@ pub(crate) enum Ending {
     Vanishes,
     /// The node evicts it: Failed, without a word about its containers.
     Evicted,
+    /// It makes room for a more important one, or its node is drained: announced by a condition, then deleted.
+    Preempted,
     /// It runs until it is deleted.
     Never,
 }
@@ -48,8 +50,8 @@ pub(crate) struct Behaviour {
 /// How often pods behave in which way. All but the weights are probabilities.
 #[derive(Clone, Debug)]
 pub(crate) struct Odds {
-    /// Weights of ending well, with an exit code other than 0, out of memory, evicted, and vanished.
-    pub(crate) endings: [u32; 5],
+    /// Weights of ending well, with an exit code other than 0, out of memory, evicted, preempted, and vanished.
+    pub(crate) endings: [u32; 6],
     /// No node has room for a while.
     pub(crate) unschedulable: f64,
     /// The image cannot be pulled for a while.
@@ -64,7 +66,7 @@ impl Odds {
     /// Nearly everything works.
     pub(crate) fn calm() -> Self {
         Odds {
-            endings: [94, 3, 1, 1, 1],
+            endings: [93, 3, 1, 1, 1, 1],
             unschedulable: 0.05,
             pull_stuck: 0.02,
             sidecars_go_on: 0.5,
@@ -75,7 +77,7 @@ impl Odds {
     /// Hardly anything does.
     pub(crate) fn stormy() -> Self {
         Odds {
-            endings: [70, 14, 4, 6, 6],
+            endings: [68, 14, 4, 4, 4, 6],
             unschedulable: 0.2,
             pull_stuck: 0.2,
             sidecars_go_on: 0.8,
@@ -85,7 +87,7 @@ impl Odds {
 
     /// Like this, but no pod vanishes: what becomes of a job then does not depend on who saw what when.
     pub(crate) fn without_vanishing(mut self) -> Self {
-        self.endings[4] = 0;
+        self.endings[5] = 0;
         self
     }
 
@@ -96,6 +98,7 @@ impl Odds {
             1 => Ending::Exit([1, 1, 2, 75, 137, 139, 143, 255][dice.random_range(0..8)]),
             2 => Ending::OutOfMemory,
             3 => Ending::Evicted,
+            4 => Ending::Preempted,
             _ => Ending::Vanishes,
         };
         let mut spell = |probability: f64, most: i64| {

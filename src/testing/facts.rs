@@ -71,6 +71,8 @@ pub(crate) struct JobFacts {
     pub(crate) fewest_nodes: u64,
     /// The highest `maxRestarts` that it ever had.
     pub(crate) max_restarts: u64,
+    /// The step in which it came to be deleted in the foreground.
+    pub(crate) terminating_since: Option<u64>,
     /// Its outcome, once it had one.
     pub(crate) outcome: Option<Outcome>,
     /// How often anybody but the operator changed it or a child of its, or the operator a child.
@@ -115,6 +117,9 @@ impl JobFacts {
         self.status_writes += u64::from(by_operator);
         self.stimuli += u64::from(!by_operator);
         let job = &change.object;
+        if json::is_terminating(job) {
+            self.terminating_since.get_or_insert(change.step);
+        }
         let max_restarts = json::number(job, "/spec/failurePolicy/maxRestarts").unwrap_or(DEFAULT_MAX_RESTARTS);
         self.max_restarts = if change.created { max_restarts } else { self.max_restarts.max(max_restarts) };
         let nodes = json::number(job, "/spec/nodes").unwrap_or(1);

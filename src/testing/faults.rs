@@ -14,6 +14,8 @@ pub(crate) struct ApiFaults {
     pub(crate) answer_lost: f64,
     /// A change is answered with a conflict that nobody can explain.
     pub(crate) conflict: f64,
+    /// Something else happens in the cluster before the call is carried out.
+    pub(crate) overtaken: f64,
     /// So many faults and no more: a run must be able to come to rest.
     pub(crate) at_most: u32,
 }
@@ -32,6 +34,11 @@ pub(crate) enum Fate {
 }
 
 impl ApiFaults {
+    /// Draws whether something else happens before a call is carried out. That is no fault, and happens without limit.
+    pub(crate) fn draw_overtaken(&self, dice: &mut Dice) -> bool {
+        self.overtaken > 0.0 && dice.random_bool(self.overtaken)
+    }
+
     /// No fault at all.
     pub(crate) fn none() -> Self {
         ApiFaults::default()

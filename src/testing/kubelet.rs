@@ -226,6 +226,12 @@ impl Kubelet {
                 self.free(course);
                 return true;
             }
+            Ending::Preempted => {
+                let reason = "PreemptionByScheduler";
+                world.change(Actor::Node, &course.id, |pod| pod_status::disrupted(pod, reason, now));
+                world.delete_as(Actor::Node, &course.id);
+                return true;
+            }
             Ending::Exit(0) if course.has_peers && !self.met.contains(&(course.owner.clone(), course.part.attempt)) => {
                 course.stage = Stage::AwaitingPeers;
                 return true;

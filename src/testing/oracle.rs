@@ -79,7 +79,7 @@ impl Oracle {
         };
         let facts = self.jobs.entry(owner.to_owned()).or_default();
         if change.created && change.id.resource == Resource::Pod {
-            check_new_pod(facts, object, self.rewinds_pods)
+            check_new_pod(facts, change, self.rewinds_pods)
                 .map_err(|what| format!("{} was created: {what}", change.id))?;
         }
         facts.child_changed(change);
@@ -223,12 +223,15 @@ fn may_be_deleted(facts: &JobFacts, change: &Change, clock_error: SignedDuration
 }
 
 /// (2), (3): whether this pod may be created.
-fn check_new_pod(facts: &JobFacts, pod: &Value, rewinds_pods: bool) -> Verdict {
+fn check_new_pod(facts: &JobFacts, change: &Change, rewinds_pods: bool) -> Verdict {
+    let pod = &change.object;
     let attempt = json::label_number(pod, crate::names::LABEL_ATTEMPT).ok_or("it has no label for its attempt")?;
     let rank = json::label_number(pod, crate::names::LABEL_RANK).ok_or("it has no label for its rank")?;
     ensure(facts.outcome.is_none(), || format!("its job is {:?}", facts.outcome))?;
-    if let Some(job) = &facts.object {
-        ensure(!json::is_terminating(job), || "its job is being deleted".to_owned())?;
+    // A deletion may overtake the request that makes the pod, but not a whole reconcile.
+    let terminating = facts.terminating_since.is_some_and(|step| step < change.step);
+    ensure(!terminating, || "its job is being deleted".to_owned())?;
+    if facts.object.is_some() {
         let (restarts, edits) = (facts.max_restarts, facts.edits());
         ensure(u64::from(attempt) <= 1 + restarts + edits, || {
             format!("attempt {attempt} with {restarts} restarts allowed and {edits} edits of the spec")

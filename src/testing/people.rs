@@ -26,7 +26,7 @@ impl World {
 
     /// A user deletes the job; it goes at once, its children later.
     pub(crate) fn delete_job(&self, job: &ObjectId) {
-        self.state().delete(Actor::Person, job);
+        self.delete_as(Actor::Person, job);
     }
 
     /// A user deletes the job with `--cascade=foreground`: it stays, with a deletionTimestamp, while its children go.
@@ -50,7 +50,7 @@ impl World {
 
     /// A user deletes a pod.
     pub(crate) fn delete_pod(&self, pod: &ObjectId) {
-        self.state().delete(Actor::Person, pod);
+        self.delete_as(Actor::Person, pod);
     }
 
     /// No more pods fit the quota, or they do again.

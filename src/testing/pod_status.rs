@@ -86,6 +86,18 @@ pub(super) fn evicted(pod: &mut Value, now: Timestamp) {
     pod["status"]["message"] = "The node was low on resource: memory.".into();
     pod["status"].as_object_mut().expect("a status is an object").remove("containerStatuses");
     set_conditions(pod, false, now);
+    disrupted(pod, "TerminationByKubelet", now);
+}
+
+/// The pod will be ended for no fault of its own.
+pub(super) fn disrupted(pod: &mut Value, reason: &str, now: Timestamp) {
+    let condition = json!({
+        "type": "DisruptionTarget", "status": "True", "reason": reason, "lastTransitionTime": json::seconds(now),
+        "message": "it makes room for another",
+    });
+    if let Some(conditions) = pod["status"]["conditions"].as_array_mut() {
+        conditions.push(condition);
+    }
 }
 
 fn terminated(started: &Value, end: End, now: Timestamp) -> Value {
@@ -120,11 +132,14 @@ fn for_running_containers(pod: &mut Value, mut next_state: impl FnMut(&str, &Val
 fn set_conditions(pod: &mut Value, ready: bool, now: Timestamp) {
     let status = if ready { "True" } else { "False" };
     let since = json::seconds(now);
+    let known = pod["status"]["conditions"].as_array_mut().map(std::mem::take).unwrap_or_default();
     pod["status"]["conditions"] = json!([
         { "type": "PodScheduled", "status": "True", "lastTransitionTime": &since },
         { "type": "ContainersReady", "status": status, "lastTransitionTime": &since },
         { "type": "Ready", "status": status, "lastTransitionTime": &since },
     ]);
+    let kept = known.into_iter().filter(|condition| condition["type"] == "DisruptionTarget");
+    pod["status"]["conditions"].as_array_mut().expect("it was just set").extend(kept);
 }
 
 fn set_containers(pod: &mut Value, state: impl Fn(&str) -> Value) {

@@ -156,7 +156,8 @@ fn random_options(dice: &mut Dice, menu: &Menu) -> SimOptions {
         return SimOptions::calm();
     }
     let mut chance = |most: f64| if dice.random_bool(0.5) { dice.random_range(0.0..most) } else { 0.0 };
-    let faults = ApiFaults { refused: chance(0.2), answer_lost: chance(0.2), conflict: chance(0.1), at_most: 30 };
+    let (refused, answer_lost, conflict, overtaken) = (chance(0.2), chance(0.2), chance(0.1), chance(0.4));
+    let faults = ApiFaults { refused, answer_lost, conflict, overtaken, at_most: 30 };
     let (relist, freeze, crash) = (chance(0.01), chance(0.01), chance(0.005));
     let rewound = if dice.random_bool(0.25) { menu.rewound.to_vec() } else { Vec::new() };
     let clock_error = match dice.random_range(0..16) {

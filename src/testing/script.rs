@@ -48,9 +48,9 @@ pub(crate) enum Action {
 }
 
 impl Action {
-    /// Does it. What is not there any more is left alone, as a user would. Answers false for what concerns the
-    /// operator's process and not the cluster.
-    pub(crate) fn perform(&self, world: &World) -> bool {
+    /// Does it. What is not there any more is left alone, as a user would. What
+    /// happens to the operator's process is the simulation's to do.
+    pub(crate) fn perform(&self, world: &World) {
         world.note(format!("-- {}", self.describe()));
         match self {
             Action::CreateJob(manifest) => drop(world.create_job(manifest.clone())),
@@ -66,9 +66,13 @@ impl Action {
                 plant(world, *resource, job, *attempt, *with_labels)
             }
             Action::RemovePlanted => world.remove_planted(),
-            Action::Crash | Action::Relist(_) => return false,
+            Action::Crash | Action::Relist(_) => {}
         }
-        true
+    }
+
+    /// Whether it happens in the cluster, and not to the operator's process.
+    pub(crate) fn concerns_cluster(&self) -> bool {
+        !matches!(self, Action::Crash | Action::Relist(_))
     }
 
     fn describe(&self) -> String {

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 
-use futures::executor::block_on;
 use jiff::{SignedDuration, Timestamp};
 use rand::RngExt;
 use serde_json::Value;
@@ -304,7 +305,17 @@ impl<O: SimulatedOperator> Simulation<O> {
         self.world.tell(Line::Reconcile(key.clone()));
         let by_timer = self.queue.remove(key).is_some_and(|due| due.by_timer);
         let its_now = now + self.options.clock_error;
-        let result = block_on(self.operator.reconcile(&self.world, key, its_now));
+        let result = {
+            let Simulation { operator, world, kubelet, script, dice, .. } = self;
+            let mut reconcile = pin!(operator.reconcile(world, key, its_now));
+            let mut context = Context::from_waker(Waker::noop());
+            loop {
+                match reconcile.as_mut().poll(&mut context) {
+                    Poll::Ready(result) => break result,
+                    Poll::Pending => meanwhile(world, kubelet, script, dice),
+                }
+            }
+        };
         if self.world.operator_is_dead() {
             self.world.set_crash_point(None);
             self.crash();
@@ -333,12 +344,10 @@ impl<O: SimulatedOperator> Simulation<O> {
 
     fn perform_next_action(&mut self) {
         let Some((_, action)) = self.script.pop_front() else { return };
-        if action.perform(&self.world) {
-            return;
-        }
         match action {
             Action::Relist(resource) => self.relist(resource),
-            _ => self.crash(),
+            Action::Crash => self.crash(),
+            other => other.perform(&self.world),
         }
     }
 
@@ -360,5 +369,16 @@ impl<O: SimulatedOperator> Simulation<O> {
 
     fn failure(&self, what: String) -> Failure {
         Failure { what, account: self.world.account(80) }
+    }
+}
+
+/// What happens in the cluster while a request is under way.
+fn meanwhile(world: &World, kubelet: &mut Kubelet, script: &mut VecDeque<(Timestamp, Action)>, dice: &mut Dice) {
+    world.advance_to(world.now() + up_to_millis(dice, 50));
+    let is_due = |(at, action): &(Timestamp, Action)| *at <= world.now() && action.concerns_cluster();
+    if let Some((_, action)) = script.pop_front_if(|next| is_due(next)) {
+        action.perform(world);
+    } else if !kubelet.step(world, dice) {
+        world.collect_garbage();
     }
 }

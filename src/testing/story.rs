@@ -29,6 +29,8 @@ pub(crate) struct Change {
     pub(crate) by: Actor,
     /// When.
     pub(crate) at: Timestamp,
+    /// In which step of the simulation; one reconcile is one step.
+    pub(crate) step: u64,
     /// The object's name.
     pub(crate) id: ObjectId,
     /// Whether this is the first of this object's changes.

@@ -213,6 +213,11 @@ impl World {
         self.state().change(by, id, change);
     }
 
+    /// Deletes an object as the apiserver does when somebody asks for it.
+    pub(crate) fn delete_as(&self, by: Actor, id: &ObjectId) {
+        self.state().delete(by, id);
+    }
+
     /// Removes an object at once, whatever it is doing.
     pub(crate) fn remove(&self, by: Actor, id: &ObjectId) {
         self.state().remove(by, id);
@@ -225,7 +230,7 @@ impl State {
     }
 
     fn publish(&mut self, by: Actor, id: &ObjectId, created: bool, removed: bool, object: Arc<Value>) {
-        let change = Arc::new(Change { by, at: self.now, id: id.clone(), created, removed, object });
+        let change = Arc::new(Change { by, at: self.now, step: self.step, id: id.clone(), created, removed, object });
         self.changes.push(change.clone());
         self.feeds.get_mut(&id.resource).expect("every resource has a feed").push(change.clone());
         self.tell(Line::Change(change));

@@ -1,7 +1,7 @@
 //! What a decision is made from, besides the job itself: its children as the caches have them, and what this process
 //! remembers of its own recent writes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -31,6 +31,8 @@ pub struct Memory {
     pub patched_from: Option<String>,
     /// Children created and not yet seen, by name, and when they were created.
     pub created: BTreeMap<String, Timestamp>,
+    /// When the first pod of the job, or the first after it was suspended, was created.
+    pub launched_at: Option<Timestamp>,
     /// resourceVersion of each slice that our last change replaced, by name of the slice.
     pub slices_changed_from: BTreeMap<String, String>,
     /// When a slice was last written.
@@ -39,15 +41,22 @@ pub struct Memory {
     pub published_at: Option<Timestamp>,
     /// What the apiserver would not create, and until when we do not ask again.
     pub refusal: Option<Refusal>,
+    /// Attempt and rank of the pods that the cache has shown, of the newest attempt: one of them that is missing is lost,
+    /// even if the record that all were there was not written yet.
+    pub seen: BTreeSet<(u32, u32)>,
     /// Generation of a job that could not be read and was told so.
     pub unreadable_generation: Option<i64>,
 }
 
 impl Memory {
-    /// Forgets the creations that the caches show by now, or that have become doubtful.
+    /// Takes in what the caches show: creations that are seen by now, or have become doubtful, are waited for no more.
     pub fn catch_up(&mut self, observed: &Observed, now: Timestamp) {
         for pod in &observed.pods {
             self.created.remove(&pod.meta.name);
+            self.seen.insert((pod.attempt, pod.rank));
+        }
+        if let Some(&(newest, _)) = self.seen.last() {
+            self.seen = self.seen.split_off(&(newest, 0));
         }
         if let Some(service) = &observed.service {
             self.created.remove(&service.meta.name);

@@ -111,6 +111,9 @@ fn note_writes(memory: &mut Memory, observed: &Observed, actions: &[Action], now
         if id.resource == Resource::EndpointSlice {
             memory.slices_written_at = Some(now);
         }
+        if action.creates_pod() {
+            memory.launched_at.get_or_insert(now);
+        }
         match action {
             Action::Create { .. } => {
                 memory.created.insert(id.name.clone(), now);
@@ -168,6 +171,9 @@ async fn publish<A: ApiServer>(
     api.patch_status(&id, &patch).await?;
     memory.patched_from = Some(version.clone());
     memory.published_at = Some(now);
+    if plan.status.start_time.is_none() {
+        memory.launched_at = None;
+    }
     for event in events(&old, &plan.status) {
         api.publish_event(&id, uid, &event).await;
     }

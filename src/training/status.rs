@@ -261,13 +261,14 @@ pub fn describe(status: &mut TrainingJobStatus, situation: &Situation, seen: See
     status.observed_generation = seen.generation;
 }
 
-/// Remembers a failed attempt, and forgets the oldest when there are too many.
-pub fn remember(status: &mut TrainingJobStatus, attempt: u32, failure: &Failure, with_log: bool) {
+/// Remembers a failed attempt, and forgets the oldest when there are too many. A node whose clock is ahead cannot make
+/// the failure lie in the future, which the wait before the restart is counted from.
+pub fn remember(status: &mut TrainingJobStatus, attempt: u32, failure: &Failure, with_log: bool, now: Timestamp) {
     let Failure { cause, time, rank, pod, node, container, exit_code, message, log_tail } = failure.clone();
     status.attempts.push(AttemptRecord {
         attempt,
         cause,
-        time: Time(whole_second(time)),
+        time: Time(whole_second(time.min(now))),
         rank: Some(rank),
         pod: Some(pod),
         node,

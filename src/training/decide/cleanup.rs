@@ -40,7 +40,8 @@ pub(super) fn tidy(
     // A job that ended well may still have sidecars running, one that failed may have other ranks.
     let ending = observed.pods.iter().filter(|pod| pod.delete_asked_at.is_none() && (everything || !pod.is_terminal()));
     plan.actions.extend(ending.map(|pod| delete_pod(pod)));
-    let pods_wake = pods_due.filter(|_| !everything && !observed.pods.is_empty());
+    let something_left = !observed.pods.is_empty() || !observed.slices.is_empty() || observed.service.is_some();
+    let pods_wake = pods_due.filter(|_| !everything && something_left);
     plan.waking_at(earliest(pods_wake, job_due))
 }
 

@@ -35,6 +35,7 @@ pub(super) fn launch(view: &View) -> Plan<TrainingJobStatus> {
         // Caches may be behind: what is created is decided upon the live job, and never beside a live older attempt.
         checks.push(view.job_is_current());
         if view.attempt > 1 {
+            checks.push(view.names_are_cleared());
             checks.push(view.pods_are_gone(view.attempt, Vec::new()));
         }
         actions.extend(creations(view));

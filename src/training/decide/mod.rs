@@ -4,8 +4,9 @@
 //!
 //! 1. a finished job is only tidied up ([`cleanup`]);
 //! 2. a spec that makes no sense is reported, and nothing is touched;
-//! 3. the attempt in force is judged ([`outcome`]): it may have succeeded, failed, or run out of time;
-//! 4. a suspended or edited job leaves its attempt behind ([`outcome`]);
+//! 3. an edited job leaves its attempt behind ([`outcome`]), whatever became of it;
+//! 4. the attempt in force is judged: it may have succeeded, failed, or run out of time; if it still goes on and the
+//!    job is suspended, it is left behind too;
 //! 5. what is left of older attempts is stopped, names in DNS first ([`stop`]);
 //! 6. a suspended job rests; any other has its attempt launched and its host names published ([`launch`]).
 //!
@@ -51,8 +52,9 @@ pub fn decide(job: &TrainingJob, observed: &Observed, memory: &Memory, now: Time
         Err(problems) => return say(job, status, &Situation::Invalid(problems), memory, now),
     };
     let view = View::new(job, &valid, &status, observed, memory, now);
-    outcome::judge(&view)
-        .or_else(|| outcome::leave_behind(&view))
+    outcome::leave_edited(&view)
+        .or_else(|| outcome::judge(&view))
+        .or_else(|| outcome::leave_suspended(&view))
         .or_else(|| stop::stop_older(&view))
         .unwrap_or_else(|| launch::launch(&view))
 }

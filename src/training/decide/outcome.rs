@@ -63,18 +63,18 @@ pub(super) fn deadline(view: &View) -> Option<Timestamp> {
     view.started_at()?.checked_add(view.valid.active_deadline?).ok()
 }
 
-/// Ranks whose pod was there once: all of the attempt's were seen, or another of it has ended already.
+/// Ranks whose pod was there once, by the record that all of the attempt's were or by our own memory.
 fn vanished(view: &View) -> Vec<u32> {
     let launched = view.status.launched_attempt.unwrap_or(0) >= view.attempt;
-    let some_ended = view.ranks.iter().any(|rank| matches!(rank.state, RankState::Succeeded | RankState::Failed(_)));
-    if launched || some_ended { view.missing.clone() } else { Vec::new() }
+    let was_there = |rank: &u32| launched || view.memory.seen.contains(&(view.attempt, *rank));
+    view.missing.iter().copied().filter(was_there).collect()
 }
 
 /// Fails the job, or raises the attempt if restarts are left.
 fn end_attempt(view: &View, failure: &Failure) -> Plan<TrainingJobStatus> {
     let mut status = view.counted_status();
     let with_log = view.valid.failure_logs == FailureLogs::Tail;
-    status::remember(&mut status, view.attempt, failure, with_log);
+    status::remember(&mut status, view.attempt, failure, with_log, view.now);
     let (used, allowed) = (view.restarts(), view.valid.max_restarts);
     let give_up = |reason, why: String| {
         let message = format!("{}; {why}", failure.message);
@@ -92,24 +92,31 @@ fn end_attempt(view: &View, failure: &Failure) -> Plan<TrainingJobStatus> {
     raise(view, raised, &Situation::Restarting { next })
 }
 
-/// Leaves the attempt in force behind if the job was suspended, or edited while it was.
-pub(super) fn leave_behind(view: &View) -> Option<Plan<TrainingJobStatus>> {
-    let has_pods = !view.ranks.is_empty() || view.unseen > 0;
-    if !has_pods || view.attempt >= LAST_ATTEMPT {
+/// Leaves the attempt in force behind if the spec was edited since it was launched. Admission allows that only while the
+/// job is suspended, but a quick hand can suspend, edit and resume before we look; what happened to such an attempt
+/// says nothing about the new spec.
+pub(super) fn leave_edited(view: &View) -> Option<Plan<TrainingJobStatus>> {
+    let hash = view.valid.launch_hash();
+    if view.attempt >= LAST_ATTEMPT || view.ranks.iter().all(|rank| rank.pod.launch_hash == hash) {
         return None;
     }
     if view.valid.suspended {
-        let mut status = view.counted_status();
-        status.start_time = None;
-        let left = view.ranks.iter().filter(|rank| !rank.pod.is_terminal()).count();
-        return Some(raise(view, status, &Situation::Suspending { left }));
+        return leave_suspended(view);
     }
-    let hash = view.valid.launch_hash();
-    let edited = view.ranks.iter().any(|rank| rank.pod.launch_hash != hash);
-    edited.then(|| {
-        let next = "the spec was edited while the job was suspended: all pods start again".to_owned();
-        raise(view, view.counted_status(), &Situation::Restarting { next })
-    })
+    let next = "the spec was edited while the job was suspended: all pods start again".to_owned();
+    Some(raise(view, view.counted_status(), &Situation::Restarting { next }))
+}
+
+/// Leaves the attempt in force behind if the job is suspended.
+pub(super) fn leave_suspended(view: &View) -> Option<Plan<TrainingJobStatus>> {
+    let has_pods = !view.ranks.is_empty() || view.unseen > 0;
+    if !view.valid.suspended || !has_pods || view.attempt >= LAST_ATTEMPT {
+        return None;
+    }
+    let mut status = view.counted_status();
+    status.start_time = None;
+    let left = view.ranks.iter().filter(|rank| !rank.pod.is_terminal()).count();
+    Some(raise(view, status, &Situation::Suspending { left }))
 }
 
 /// Puts the next attempt on record. Nothing else happens in this reconcile.

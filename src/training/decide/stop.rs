@@ -15,6 +15,8 @@ use crate::training::status::Situation;
 pub(super) fn stop_older(view: &View) -> Option<Plan<TrainingJobStatus>> {
     let live = view.older().filter(|pod| !pod.is_terminal()).count();
     let mut actions = launch::clear_stale_names(view);
+    // A cache that shows no stale name may be behind; one that shows some has them cleared first, below.
+    let names_seem_clear = actions.is_empty();
     let stopping = view.older().filter(|pod| {
         let outlived = pod.is_terminal() && pod.attempt + 1 < view.attempt;
         pod.delete_asked_at.is_none() && (!pod.is_terminal() || outlived)
@@ -30,6 +32,9 @@ pub(super) fn stop_older(view: &View) -> Option<Plan<TrainingJobStatus>> {
         (false, left) => Situation::Restarting { next: format!("waiting for {left} pods of the last attempt to end") },
     };
     let mut plan = view.say(&situation);
+    if names_seem_clear && !actions.is_empty() {
+        plan.checks.push(view.names_are_cleared());
+    }
     plan.actions = actions;
     Some(plan)
 }

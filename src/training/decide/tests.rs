@@ -257,7 +257,8 @@ fn an_older_attempt_leaves_dns_first_and_is_gone_before_the_next_one_starts() {
     let gone = raised(Case::new(json!({"nodes": 2})).ended(0, 1, 1, 10).slice(1, 0..0));
     let plan = gone.plan();
     assert_eq!(short(&plan), ["+Service", "+Pod 0-2", "+Pod 1-2"], "the ended pod stays for its log");
-    assert!(matches!(&plan.checks[1], Check::PodsAreGone { below_attempt: 2, .. }));
+    assert!(matches!(&plan.checks[1], Check::NamesAreCleared { attempt: 2, .. }));
+    assert!(matches!(&plan.checks[2], Check::PodsAreGone { below_attempt: 2, .. }));
 }
 
 #[test]
@@ -289,11 +290,13 @@ fn a_pod_that_was_there_and_is_gone_is_lost_once_the_cluster_says_so_too() {
 
 #[test]
 fn time_runs_out_for_jobs_that_are_not_finished() {
-    let case = Case::new(json!({"activeDeadline": "60s"})).running(0, 1).at(seconds(60));
+    let mut case = Case::new(json!({"activeDeadline": "60s"})).running(0, 1).at(seconds(60));
+    case.memory.launched_at = Some(seconds(1));
     assert_eq!(case.plan().wake_at, Some(seconds(61)), "counted from the first pod");
     let plan = case.at(seconds(61)).plan();
     assert_eq!(conditions::find(&plan.status.conditions, FAILED).unwrap().reason, "DeadlineExceeded");
-    let ended = Case::new(json!({"activeDeadline": "60s"})).ended(0, 1, 0, 59).at(seconds(99)).plan();
+    let ended = Case::new(json!({"activeDeadline": "60s"})).ended(0, 1, 0, 59).at(seconds(99));
+    let ended = ended.status(|status| status.start_time = Some(Time(seconds(1)))).plan();
     assert!(holds(&ended, COMPLETE), "it was finished in time, we only saw it late");
 }
 

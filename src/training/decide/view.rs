@@ -92,10 +92,12 @@ impl<'a> View<'a> {
         self.status.restarts.unwrap_or(0)
     }
 
-    /// When the job started: as recorded, or when its first pod was created.
+    /// When the job started, by this operator's clock: as recorded, or when it created the first pod. Timestamps of the
+    /// apiserver and of nodes come from other clocks, and a deadline must not depend on how they differ.
     pub(super) fn started_at(&self) -> Option<Timestamp> {
-        let recorded = self.status.start_time.as_ref().map(|time| time.0);
-        recorded.or_else(|| self.ranks.iter().filter_map(|rank| rank.pod.created_at).min())
+        let launched = (!self.ranks.is_empty() || self.unseen > 0)
+            .then(|| status::whole_second(self.memory.launched_at.unwrap_or(self.now)));
+        self.status.start_time.as_ref().map(|time| time.0).or(launched)
     }
 
     /// The status as it is, with what is counted brought up to date.
@@ -152,6 +154,11 @@ impl<'a> View<'a> {
     /// That no pod of an older attempt is live, past all caches, and that none of these names exists.
     pub(super) fn pods_are_gone(&self, below_attempt: u32, absent: Vec<String>) -> Check {
         Check::PodsAreGone { owner: self.id(), owner_uid: self.valid.uid.clone(), below_attempt, absent }
+    }
+
+    /// That DNS answers, past all caches, for no other attempt than the one in force.
+    pub(super) fn names_are_cleared(&self) -> Check {
+        Check::NamesAreCleared { owner: self.id(), owner_uid: self.valid.uid.clone(), attempt: self.attempt }
     }
 
     /// Whether the attempt in force replaces one that failed or was edited away, and has not run yet.
