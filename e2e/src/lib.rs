@@ -11,6 +11,7 @@
 //! | `process` | children that never outlive their purpose |
 //! | `certs`, `kubeconfig`, `control_plane`, `kwok` | the cluster's parts |
 //! | `cluster`, `keep` | the whole, within a process or kept for a person |
+//! | `install`, `operator` | Trainyard in it, from the source tree, under its own rights |
 //! | `progress`, `interrupt` | what a person sees, and Ctrl-C |
 
 mod binaries;
@@ -19,11 +20,13 @@ mod certs;
 mod cluster;
 mod control_plane;
 mod error;
+pub mod install;
 mod interrupt;
 mod keep;
 mod kubeconfig;
 mod kwok;
 mod lock;
+pub mod operator;
 mod process;
 mod progress;
 mod run_folder;

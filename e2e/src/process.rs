@@ -89,6 +89,11 @@ impl Process {
         Recorded { name: self.name.clone(), pid: self.child.id(), start_ticks: self.start_ticks, log: self.log.clone() }
     }
 
+    /// Its process id, which is its group's as well.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// How it ended, if it has.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         // An error means that somebody else reaped it: it is gone, and only its status is lost.

@@ -68,6 +68,11 @@ fn training_job_rules() -> Value {
             "expression": "oldObject == null || object.spec.template == oldObject.spec.template || (has(oldObject.spec.suspend) && oldObject.spec.suspend)",
             "message": "spec.template can be changed only while the job is suspended: set suspend: true first",
         },
+        {
+            // Not a rule of the CRD: comparing a number or text exceeds the cost that the apiserver allows there.
+            "expression": "oldObject == null || object.spec.?processesPerNode == oldObject.spec.?processesPerNode || (has(oldObject.spec.suspend) && oldObject.spec.suspend)",
+            "message": "spec.processesPerNode can be changed only while the job is suspended: set suspend: true first",
+        },
     ])
 }
 

@@ -25,7 +25,7 @@ pub fn crds() -> Vec<Value> {
     [TrainingJob::crd()].into_iter().map(finish).collect()
 }
 
-/// Gives `status` its default, which `kube`'s derive cannot say.
+/// Gives `status` its default, which `kube`'s derive cannot say, and takes out formats that Kubernetes does not know.
 ///
 /// An object that nobody has looked at yet then has an observedGeneration that differs from its generation, which
 /// kstatus reads as InProgress. Without it kstatus takes a fresh object for Current: a `kubectl wait` or a Flux health
@@ -34,7 +34,57 @@ fn finish(crd: CustomResourceDefinition) -> Value {
     let mut crd = serde_json::to_value(crd).expect("a CRD serialises");
     let versions = crd["spec"]["versions"].as_array_mut().expect("a CRD has versions");
     for version in versions {
-        version["schema"]["openAPIV3Schema"]["properties"]["status"]["default"] = json!({"observedGeneration": -1});
+        let schema = &mut version["schema"]["openAPIV3Schema"];
+        schema["properties"]["status"]["default"] = json!({"observedGeneration": -1});
+        use_known_formats(schema);
     }
     crd
+}
+
+/// OpenAPI has int32 and int64; an apiserver warns about `uint32` at every apply.
+fn use_known_formats(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            if fields.get("format").is_some_and(|format| format == "uint32") {
+                fields.insert("format".to_owned(), "int64".into());
+            }
+            fields.values_mut().for_each(use_known_formats);
+        }
+        Value::Array(items) => items.iter_mut().for_each(use_known_formats),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Names the fields of a schema that lack a description.
+    fn undescribed(path: &str, schema: &Value, found: &mut Vec<String>) {
+        for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+            let path = format!("{path}.{name}");
+            if field["description"].as_str().is_none_or(str::is_empty) {
+                found.push(path.clone());
+            }
+            undescribed(&path, field, found);
+            undescribed(&path, &field["items"], found);
+        }
+    }
+
+    #[test]
+    fn every_field_is_described() {
+        let mut found = Vec::new();
+        for crd in crds() {
+            undescribed("", &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"], &mut found);
+        }
+        assert!(found.is_empty(), "fields without a description: {found:?}");
+    }
+
+    #[test]
+    fn a_fresh_object_is_in_progress_for_kstatus() {
+        let crd = &crds()[0];
+        let status = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"];
+        assert_eq!(status["default"], json!({"observedGeneration": -1}));
+        assert!(!crd.to_string().contains("uint32"));
+    }
 }

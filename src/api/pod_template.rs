@@ -62,8 +62,14 @@ impl JsonSchema for PodTemplate {
     /// Declares only what the rules look at. Everything else is preserved here and checked by the apiserver when the
     /// pod is created, with `fieldValidation=Strict`.
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let string_map =
-            json_schema!({"type": "object", "additionalProperties": {"type": "string"}, "maxProperties": 64});
+        let string_map = |description: &str| {
+            json_schema!({
+                "description": description,
+                "type": "object",
+                "additionalProperties": {"type": "string"},
+                "maxProperties": 64,
+            })
+        };
         json_schema!({
             "type": "object",
             "required": ["spec"],
@@ -72,7 +78,10 @@ impl JsonSchema for PodTemplate {
                 "metadata": {
                     "description": "Labels and annotations for the pods; nothing else may be set here, since the operator names and owns them.",
                     "type": "object",
-                    "properties": {"labels": string_map, "annotations": string_map},
+                    "properties": {
+                        "labels": string_map("Labels of the pods, besides the operator's own."),
+                        "annotations": string_map("Annotations of the pods, besides the operator's own."),
+                    },
                     "x-kubernetes-preserve-unknown-fields": true,
                 },
                 "spec": {

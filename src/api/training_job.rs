@@ -34,20 +34,19 @@ pub const MAX_ATTEMPT_RECORDS: usize = 10;
     doc = "A TrainingJob trains a model: it starts pods, tells them how to find each other, starts them again together when one fails, and reports how it went.",
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$')").message("the name must start with a letter and have at most 63 characters, all of them a-z, 0-9 or '-', since host names are made from it: rename the job"),
     printcolumn(name = "State", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#, description = "What the job is doing"),
-    printcolumn(name = "Running", type_ = "string", json_path = ".status.pods.summary", description = "Pods running, of all pods"),
+    printcolumn(name = "Pods", type_ = "string", json_path = ".status.pods.summary", description = "Pods that run or have ended well, of all pods"),
     printcolumn(name = "Restarts", type_ = "integer", json_path = ".status.restarts", description = "Attempts that failed and were followed by another"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", description = "What is happening, and what to do"),
     printcolumn(name = "Framework", type_ = "string", json_path = ".spec.framework", priority = 1),
-    printcolumn(name = "Attempt", type_ = "integer", json_path = ".status.attempt", priority = 1, description = "The attempt in force; 1 when empty"),
+    printcolumn(name = "Attempt", type_ = "integer", json_path = ".status.attempt", priority = 1, description = "The attempt in force"),
     printcolumn(name = "Started", type_ = "date", json_path = ".status.startTime", priority = 1),
     printcolumn(name = "Finished", type_ = "date", json_path = ".status.finishTime", priority = 1),
 )]
 #[x_kube(
     validation = Rule::new("self.framework == oldSelf.framework || oldSelf.?suspend.orValue(false)").message("framework can be changed only while the job is suspended: set suspend: true first").field_path(".framework"),
     validation = Rule::new("self.?nodes.orValue(1) == oldSelf.?nodes.orValue(1) || oldSelf.?suspend.orValue(false)").message("nodes can be changed only while the job is suspended: set suspend: true first").field_path(".nodes"),
-    validation = Rule::new("self.?processesPerNode == oldSelf.?processesPerNode || oldSelf.?suspend.orValue(false)").message("processesPerNode can be changed only while the job is suspended: set suspend: true first").field_path(".processesPerNode"),
-    validation = Rule::new("self.?sharedMemory == oldSelf.?sharedMemory || oldSelf.?suspend.orValue(false)").message("sharedMemory can be changed only while the job is suspended: set suspend: true first").field_path(".sharedMemory"),
+    validation = Rule::new("(has(self.sharedMemory) == has(oldSelf.sharedMemory) && (!has(self.sharedMemory) || self.sharedMemory == oldSelf.sharedMemory)) || oldSelf.?suspend.orValue(false)").message("sharedMemory can be changed only while the job is suspended: set suspend: true first").field_path(".sharedMemory"),
     validation = Rule::new("!has(self.processesPerNode) || self.framework != 'none'").message("processesPerNode means nothing to framework none: remove it, or set framework: torch").field_path(".processesPerNode"),
 )]
 pub struct TrainingJobSpec {
@@ -225,7 +224,7 @@ pub struct TrainingJobStatus {
     #[schemars(schema_with = "condition_list")]
     pub conditions: Vec<Condition>,
 
-    /// The attempt in force; 1 when absent. Every restart and every resume is a new attempt, and the pods of an older
+    /// The attempt in force, counted from 1. Every restart and every resume is a new attempt, and the pods of an older
     /// one are gone before the pods of a newer one start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u32>,
@@ -271,7 +270,7 @@ pub struct TrainingJobStatus {
 #[serde(rename_all = "camelCase")]
 #[schemars(inline)]
 pub struct PodCounts {
-    /// Running of all, for instance 2/8.
+    /// Pods that run or have ended well, of all: for instance 2/8.
     pub summary: String,
     /// Pods whose training container runs.
     pub running: i32,

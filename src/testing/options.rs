@@ -59,3 +59,8 @@ impl fmt::Display for Failure {
         write!(f, "{}\n{}", self.what, self.account)
     }
 }
+
+/// How many lines of its story a failed run tells: as many as `TRAINYARD_STORY` says, or 80.
+pub(crate) fn story_lines() -> usize {
+    std::env::var("TRAINYARD_STORY").ok().and_then(|text| text.parse().ok()).unwrap_or(80)
+}

@@ -1,6 +1,7 @@
 //! Stories for the simulated cluster, made up from a seed, and the ways to run them.
 //!
-//! `TRAINYARD_SEEDS` says how many seeds [`random_runs`] takes; a failure names its seed, which [`run_seed`] repeats.
+//! `TRAINYARD_SEEDS` says how many seeds [`random_runs`] takes; a failure names its seed, which [`run_seed`] repeats,
+//! and tells the last lines of its story, or as many as `TRAINYARD_STORY` says.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

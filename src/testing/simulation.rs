@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::dice::{Dice, dice, up_to_millis, weighted};
 use super::faults::CrashPoint;
 use super::kubelet::Kubelet;
-use super::options::{Failure, SimOptions};
+use super::options::{Failure, SimOptions, story_lines};
 use super::oracle::Oracle;
 use super::script::Action;
 use super::story::Line;
@@ -368,7 +368,7 @@ impl<O: SimulatedOperator> Simulation<O> {
     }
 
     fn failure(&self, what: String) -> Failure {
-        Failure { what, account: self.world.account(80) }
+        Failure { what, account: self.world.account(story_lines()) }
     }
 }
 

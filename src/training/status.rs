@@ -12,6 +12,7 @@ use super::policy::results::Refused;
 use super::validate::Problem;
 use crate::api::conditions::{self, READY, RECONCILING, STALLED, Seen};
 use crate::api::{AttemptRecord, MAX_ATTEMPT_RECORDS, TrainingJobStatus};
+use crate::text::shorten;
 
 /// Condition: the job is over, either way.
 pub const FINISHED: &str = "Finished";
@@ -23,6 +24,9 @@ pub const FAILED: &str = "Failed";
 pub const SUSPENDED: &str = "Suspended";
 /// Condition: the job ended well, but what it reported could not be taken.
 pub const RESULTS_REFUSED: &str = "ResultsRefused";
+
+/// Longest part of a log line that a message quotes, in bytes.
+const LAST_LINE: usize = 160;
 
 /// Where a job stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -189,8 +193,8 @@ impl Situation {
             Situation::Starting { started: 0, why: Some(why), .. } => why.clone(),
             Situation::Starting { started, why: Some(why), .. } => format!("{why}; {started} have started"),
             Situation::Restarting { next } => {
-                let last = status.attempts.last().map_or("the spec was changed", |record| record.message.as_str());
-                format!("{last}; {next}")
+                let last = status.attempts.last().filter(|record| Some(record.attempt + 1) == status.attempt);
+                last.map_or_else(|| next.clone(), |record| format!("{}; {next}", summary(record)))
             }
             Situation::Running { nodes: 1 } => "the pod runs".to_owned(),
             Situation::Running { nodes } => format!("all {nodes} pods run"),
@@ -279,6 +283,15 @@ pub fn remember(status: &mut TrainingJobStatus, attempt: u32, failure: &Failure,
     });
     let surplus = status.attempts.len().saturating_sub(MAX_ATTEMPT_RECORDS);
     status.attempts.drain(..surplus);
+}
+
+/// What happened, with the last line of the log if it may be shown: most often the exception itself.
+pub fn summary(record: &AttemptRecord) -> String {
+    let last_line = record.log_tail.as_deref().and_then(|tail| tail.lines().last());
+    match last_line.map(|line| shorten(line.trim(), LAST_LINE)) {
+        Some(line) if !line.is_empty() => format!("{}: {line}", record.message),
+        _ => record.message.clone(),
+    }
 }
 
 /// Kubernetes keeps whole seconds; what is compared with what was read back must be whole too.

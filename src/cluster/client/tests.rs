@@ -8,8 +8,8 @@ use http::{HeaderMap, Method, StatusCode, Uri, header};
 use serde_json::json;
 
 use super::*;
-use crate::cluster::port::EventType;
 use crate::cluster::lease::{LeaseHolder, LeaseTimes};
+use crate::cluster::port::EventType;
 
 #[derive(Clone, Debug, PartialEq)]
 struct Sent {

@@ -77,7 +77,7 @@ fn end_attempt(view: &View, failure: &Failure) -> Plan<TrainingJobStatus> {
     status::remember(&mut status, view.attempt, failure, with_log, view.now);
     let (used, allowed) = (view.restarts(), view.valid.max_restarts);
     let give_up = |reason, why: String| {
-        let message = format!("{}; {why}", failure.message);
+        let message = format!("{}; {why}", status.attempts.last().map(status::summary).unwrap_or_default());
         view.say_with(status.clone(), &Situation::Failed { reason, message })
     };
     if used >= allowed {

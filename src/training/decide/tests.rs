@@ -305,7 +305,7 @@ fn suspending_leaves_the_attempt_behind_and_costs_no_restart() {
     let case = Case::new(json!({"suspend": true})).running(0, 1);
     let plan = case.plan();
     assert!(plan.actions.is_empty());
-    assert_eq!((plan.status.attempt, plan.status.restarts, ready(&plan)), (Some(2), None, "Suspending"));
+    assert_eq!((plan.status.attempt, plan.status.restarts, ready(&plan)), (Some(2), Some(0), "Suspending"));
     let mut case = case.then().running(0, 1);
     assert_eq!(short(&case.plan()), ["-Pod 0-1"]);
     case.observed.pods.clear();
@@ -323,7 +323,7 @@ fn an_edit_while_suspended_starts_all_pods_again() {
     let mut case = Case::new(json!({})).running(0, 1);
     case.job.spec.nodes = Some(2);
     let plan = case.plan();
-    assert_eq!((plan.status.attempt, plan.status.restarts, ready(&plan)), (Some(2), None, "Restarting"));
+    assert_eq!((plan.status.attempt, plan.status.restarts, ready(&plan)), (Some(2), Some(0), "Restarting"));
 }
 
 #[test]

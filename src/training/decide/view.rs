@@ -103,19 +103,19 @@ impl<'a> View<'a> {
     /// The status as it is, with what is counted brought up to date.
     pub(super) fn counted_status(&self) -> TrainingJobStatus {
         let mut status = self.status.clone();
-        if self.attempt > 1 {
-            status.attempt = Some(self.attempt);
-        }
+        status.attempt = Some(self.attempt);
+        status.restarts = Some(self.restarts());
         if self.missing.is_empty() && self.unseen == 0 {
             status.launched_attempt = Some(self.attempt);
         }
         status.start_time = self.started_at().map(Time);
         status.effective = Some(self.valid.effective());
         let running = self.count(|state| *state == RankState::Running);
+        let succeeded = self.count(|state| *state == RankState::Succeeded);
         status.pods = Some(PodCounts {
-            summary: format!("{running}/{}", self.valid.nodes),
+            summary: format!("{}/{}", running + succeeded, self.valid.nodes),
             running: running.cast_signed(),
-            succeeded: self.count(|state| *state == RankState::Succeeded).cast_signed(),
+            succeeded: succeeded.cast_signed(),
             failed: self.count(|state| matches!(state, RankState::Failed(_))).cast_signed(),
         });
         status

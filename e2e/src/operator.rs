@@ -1,0 +1,175 @@
+//! The operator as users run it: a process of its own, under its own ServiceAccount and no other rights.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::api::PostParams;
+use kube::{Api, Client};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use crate::process::{Lifetime, Process, Program, tail};
+
+/// Namespace of the operator in `config/rbac`.
+pub const OPERATOR_NAMESPACE: &str = "trainyard-system";
+const SERVICE_ACCOUNT: &str = "trainyard";
+const READY_WITHIN: Duration = Duration::from_secs(60);
+const STOPPED_WITHIN: Duration = Duration::from_secs(30);
+const TOKEN_SECONDS: i64 = 6 * 3600;
+
+/// How the operator is built for a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Build {
+    /// As `cargo test` builds.
+    Debug,
+    /// As it is shipped; for benchmarks.
+    Release,
+}
+
+/// Builds the `trainyard` binary from the source tree and says where it is.
+pub fn build_operator(build: Build) -> Result<PathBuf> {
+    let root = source_tree();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(&root).args(["build", "--quiet", "--package", "trainyard", "--bin", "trainyard"]);
+    // Where this very program was built: target/debug or target/debug/deps.
+    let mut folder = std::env::current_exe().context("finding this program")?;
+    while folder.file_name().is_some_and(|name| name != "debug" && name != "release") {
+        folder.pop();
+    }
+    let target = folder.parent().context("finding cargo's target folder")?;
+    let profile = match build {
+        Build::Debug => "debug",
+        Build::Release => {
+            cargo.arg("--release");
+            "release"
+        }
+    };
+    let status = cargo.arg("--target-dir").arg(target).status().context("starting cargo")?;
+    ensure!(status.success(), "cargo could not build the operator ({status})");
+    Ok(target.join(profile).join("trainyard"))
+}
+
+/// The checkout that this program was built from.
+pub fn source_tree() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default()
+}
+
+/// Writes a kubeconfig with which the operator connects: a copy of an administrator's with the token of the operator's
+/// own ServiceAccount in place of the administrator's credentials.
+pub async fn operator_kubeconfig(admin: &Client, admin_kubeconfig: &Path, folder: &Path) -> Result<PathBuf> {
+    let accounts: Api<ServiceAccount> = Api::namespaced(admin.clone(), OPERATOR_NAMESPACE);
+    let spec = TokenRequestSpec { expiration_seconds: Some(TOKEN_SECONDS), ..TokenRequestSpec::default() };
+    let request = TokenRequest { spec, ..TokenRequest::default() };
+    let answer = accounts.create_token_request(SERVICE_ACCOUNT, &PostParams::default(), &request).await;
+    let token = answer.context("asking for the operator's token")?.status.context("a token request without a token")?.token;
+    let text = fs::read_to_string(admin_kubeconfig).context("reading the kubeconfig")?;
+    let mut config: Value = serde_saphyr::from_str(&text).context("reading the kubeconfig")?;
+    config["users"][0]["user"] = json!({"token": token});
+    let path = folder.join("operator.kubeconfig");
+    fs::write(&path, config.to_string()).context("writing the operator's kubeconfig")?;
+    Ok(path)
+}
+
+/// A running operator. Dropping it kills it.
+pub struct Operator {
+    process: Process,
+    listen: String,
+    log: PathBuf,
+}
+
+impl Operator {
+    /// Starts it and waits until it is ready: it leads, and its caches are filled.
+    pub async fn start(binary: &Path, kubeconfig: &Path, log: &Path) -> Result<Operator> {
+        let operator = Operator::spawn(binary, kubeconfig, log)?;
+        operator.until_ready().await?;
+        Ok(operator)
+    }
+
+    /// Starts it.
+    pub fn spawn(binary: &Path, kubeconfig: &Path, log: &Path) -> Result<Operator> {
+        let free = TcpListener::bind("127.0.0.1:0").context("finding a free port")?;
+        let listen = free.local_addr().context("finding a free port")?.to_string();
+        drop(free);
+        let arguments = ["run", "--lease-namespace", OPERATOR_NAMESPACE, "--listen", &listen, "--log-format", "text"];
+        let program = Program {
+            name: "trainyard".to_owned(),
+            path: binary.to_owned(),
+            arguments: arguments.into_iter().map(Into::into).collect(),
+            environment: vec![("KUBECONFIG", kubeconfig.into()), ("RUST_LOG", "info,trainyard=debug".into())],
+            folder: log.parent().map(Path::to_owned).unwrap_or_default(),
+        };
+        let process = Process::spawn(program, log, Lifetime::Tied)?;
+        Ok(Operator { process, listen, log: log.to_owned() })
+    }
+
+    /// Waits until it is ready.
+    pub async fn until_ready(&self) -> Result<()> {
+        let deadline = Instant::now() + READY_WITHIN;
+        while self.get("/readyz").await.is_err() {
+            if Instant::now() > deadline {
+                bail!("the operator was not ready within {READY_WITHIN:?}; its log ends:\n{}", tail(&self.log));
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        // A standby is ready as well; only the leader's caches count here.
+        while !self.metrics().await?.contains("trainyard_leader 1") {
+            ensure!(Instant::now() < deadline, "the operator did not lead within {READY_WITHIN:?}");
+            sleep(Duration::from_millis(50)).await;
+        }
+        while self.get("/readyz").await.is_err() {
+            ensure!(Instant::now() < deadline, "the operator's caches were not filled within {READY_WITHIN:?}");
+            sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
+    /// Its metrics, as text.
+    pub async fn metrics(&self) -> Result<String> {
+        self.get("/metrics").await
+    }
+
+    /// Resident memory, in bytes.
+    pub fn resident_bytes(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.pid())).context("reading /proc")?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS in /proc")?;
+        let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().context("reading VmRSS")?;
+        Ok(kibibytes * 1024)
+    }
+
+    /// Its log so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Kills it with SIGKILL, as a node's failure or the kernel's memory killer would.
+    pub fn kill(mut self) {
+        self.process.kill();
+    }
+
+    /// Asks it to stop, as Kubernetes does, and waits until it has.
+    pub async fn stop(mut self) -> Result<()> {
+        let pid = Pid::from_raw(self.process.pid().cast_signed()).context("the operator's pid")?;
+        kill_process(pid, Signal::TERM).context("sending SIGTERM")?;
+        let deadline = Instant::now() + STOPPED_WITHIN;
+        loop {
+            match self.process.ended() {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => bail!("the operator ended with {status}; its log ends:\n{}", tail(&self.log)),
+                None => ensure!(Instant::now() < deadline, "the operator did not stop within {STOPPED_WITHIN:?}"),
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn get(&self, path: &str) -> Result<String> {
+        let answer = reqwest::get(format!("http://{}{path}", self.listen)).await?.error_for_status()?;
+        Ok(answer.text().await?)
+    }
+}
