@@ -19,7 +19,8 @@ const SERVED_WITHIN: Duration = Duration::from_secs(30);
 /// Applies everything but the operator itself, and waits until the resources are served.
 pub async fn install(client: &Client) -> Result<()> {
     for manifest in MANIFESTS {
-        let text = std::fs::read_to_string(source_tree().join(manifest)).with_context(|| format!("reading {manifest}"))?;
+        let text =
+            std::fs::read_to_string(source_tree().join(manifest)).with_context(|| format!("reading {manifest}"))?;
         for object in objects(&text).with_context(|| format!("reading {manifest}"))? {
             apply(client, &object).await.with_context(|| format!("applying {manifest}"))?;
         }
@@ -43,7 +44,8 @@ pub async fn apply(client: &Client, object: &Value) -> Result<DynamicObject> {
     let object: DynamicObject = serde_json::from_value(object.clone()).context("no Kubernetes object")?;
     let TypeMeta { api_version, kind } = object.types.clone().context("an object without apiVersion and kind")?;
     let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
-    let (resource, capabilities) = discovery::pinned_kind(client, &GroupVersionKind::gvk(group, version, &kind)).await?;
+    let (resource, capabilities) =
+        discovery::pinned_kind(client, &GroupVersionKind::gvk(group, version, &kind)).await?;
     let api = dynamic(client, &resource, &capabilities.scope, &object);
     let parameters = PatchParams::apply("trainyard-e2e").force();
     let applied = api.patch(&object.name_any(), &parameters, &Patch::Apply(&object)).await;

@@ -68,7 +68,8 @@ pub async fn operator_kubeconfig(admin: &Client, admin_kubeconfig: &Path, folder
     let spec = TokenRequestSpec { expiration_seconds: Some(TOKEN_SECONDS), ..TokenRequestSpec::default() };
     let request = TokenRequest { spec, ..TokenRequest::default() };
     let answer = accounts.create_token_request(SERVICE_ACCOUNT, &PostParams::default(), &request).await;
-    let token = answer.context("asking for the operator's token")?.status.context("a token request without a token")?.token;
+    let token =
+        answer.context("asking for the operator's token")?.status.context("a token request without a token")?.token;
     let text = fs::read_to_string(admin_kubeconfig).context("reading the kubeconfig")?;
     let mut config: Value = serde_saphyr::from_str(&text).context("reading the kubeconfig")?;
     config["users"][0]["user"] = json!({"token": token});

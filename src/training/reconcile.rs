@@ -7,7 +7,7 @@ use serde_json::json;
 use super::decide::decide;
 use super::events::events;
 use super::observe::{Memory, Observed, Refusal, RefusalKind};
-use super::status::{Situation, describe, whole_second};
+use super::status::{FINISHED, Situation, describe, whole_second};
 use super::validate::Problem;
 use crate::api::conditions::Seen;
 use crate::api::{TrainingJob, TrainingJobStatus};
@@ -90,6 +90,14 @@ pub async fn report_unreadable<A: ApiServer>(
     if memory.unreadable_generation == meta.generation {
         return Ok(unchanged);
     }
+    let id = ObjectId::new(Resource::TrainingJob, namespace, name);
+    let live = api.read(&id).await?.unwrap_or_default();
+    let conditions = live["status"]["conditions"].as_array().into_iter().flatten();
+    if conditions.into_iter().any(|condition| condition["type"] == FINISHED && condition["status"] == "True") {
+        // A newer operator finished it; its outcome stands, whatever we can make of its spec.
+        memory.unreadable_generation = meta.generation;
+        return Ok(unchanged);
+    }
     let problem = Problem {
         field: "spec".to_owned(),
         value: error.to_owned(),
@@ -99,7 +107,7 @@ pub async fn report_unreadable<A: ApiServer>(
     let seen = Seen { now: whole_second(now), generation: meta.generation };
     describe(&mut status, &Situation::Invalid(vec![problem]), seen);
     let patch = json!({"metadata": {"uid": uid}, "status": status});
-    api.patch_status(&ObjectId::new(Resource::TrainingJob, namespace, name), &patch).await?;
+    api.patch_status(&id, &patch).await?;
     memory.unreadable_generation = meta.generation;
     Ok(Reconciled { changed: true, wake_at: None })
 }
@@ -175,6 +183,7 @@ async fn publish<A: ApiServer>(
         memory.launched_at = None;
     }
     for event in events(&old, &plan.status) {
+        tracing::info!(namespace, name, state = event.reason, "{}", event.note);
         api.publish_event(&id, uid, &event).await;
     }
     Ok((true, None))

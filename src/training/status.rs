@@ -184,7 +184,11 @@ impl Situation {
         match self {
             Situation::Invalid(problems) => problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
             Situation::Refused(refusal) => match refusal.kind {
-                RefusalKind::Content => format!("the apiserver refused a pod of this job: {}", refusal.message),
+                RefusalKind::Content => format!(
+                    "the apiserver refuses {}; asked again every 5 minutes, and at once after an edit (a template can be \
+                     edited while suspend is true)",
+                    refusal.message
+                ),
                 RefusalKind::Quota => format!("waiting for quota: {}", refusal.message),
                 RefusalKind::Foreign => refusal.message.clone(),
             },
