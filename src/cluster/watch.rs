@@ -19,8 +19,9 @@ pub type Shared<C> = Arc<Mutex<C>>;
 
 /// Keeps the index of one kind of child current from its watch.
 ///
-/// Every change is announced as the owner it concerns. `synced` turns true with the first complete list. Ends only when
-/// nobody listens to `triggers` any more: a watch that breaks is logged, and starts again by itself.
+/// Every change after the first complete list is announced as the owner it concerns; until then nobody decides anything,
+/// and afterwards every owner is looked at once anyway. `synced` turns true with that list. Ends only when nobody listens
+/// to `triggers` any more: a watch that breaks is logged, and starts again by itself.
 pub async fn feed<K, T, C>(
     events: impl Stream<Item = watcher::Result<Event<K>>>,
     caches: Shared<C>,
@@ -32,6 +33,7 @@ pub async fn feed<K, T, C>(
     T: Child + From<K>,
 {
     let mut events = std::pin::pin!(events);
+    let mut filled = false;
     while let Some(event) = events.next().await {
         let event = match event {
             Ok(event) => event,
@@ -45,10 +47,13 @@ pub async fn feed<K, T, C>(
             let mut caches = caches.lock().unwrap_or_else(PoisonError::into_inner);
             take_in(pick(&mut caches), event)
         };
-        if complete {
+        // The listeners start once all caches are filled: announcing the first list would wait for them for ever.
+        let announced = filled;
+        if complete && !filled {
+            filled = true;
             synced.send_replace(true);
         }
-        for key in concerned {
+        for key in concerned.into_iter().filter(|_| announced) {
             if triggers.send(key).await.is_err() {
                 return;
             }
@@ -67,5 +72,37 @@ fn take_in<K: Resource, T: Child + From<K>>(index: &mut OwnedIndex<T>, event: Ev
         Event::Delete(object) => {
             index.delete(&object.namespace().unwrap_or_default(), &object.name_any()).into_iter().collect()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::pod::{PodFacts, WatchedPod};
+    use futures::stream;
+    use serde_json::json;
+
+    fn pod(number: usize) -> WatchedPod {
+        serde_json::from_value(json!({"metadata": {
+            "namespace": "ns", "name": format!("p{number}"),
+            "ownerReferences": [{"apiVersion": "v1", "kind": "K", "name": "o", "uid": format!("{number}"), "controller": true}],
+        }}))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_long_first_list_does_not_wait_for_listeners_and_later_changes_are_announced() {
+        let caches: Shared<OwnedIndex<PodFacts>> = Shared::default();
+        let (triggers, mut triggered) = mpsc::channel(1);
+        let (synced, is_synced) = flag::channel(false);
+        let first_list = (0..100).map(|number| Event::InitApply(pod(number)));
+        let later = [Event::InitDone, Event::Delete(pod(7))];
+        let events = stream::iter(std::iter::once(Event::Init).chain(first_list).chain(later).map(Ok));
+        futures::executor::block_on(feed(events, caches.clone(), |index| index, triggers, synced));
+        assert!(*is_synced.borrow());
+        assert_eq!(caches.lock().unwrap().of("8").len(), 1);
+        let announced: Vec<OwnerKey> = std::iter::from_fn(|| triggered.try_recv().ok()).collect();
+        assert_eq!(announced.len(), 1);
+        assert_eq!(announced[0].owner.uid, "7");
     }
 }

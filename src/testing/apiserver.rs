@@ -179,8 +179,8 @@ impl State {
     }
 
     fn patch_status(&mut self, id: &ObjectId, patch: &Value) -> Result<(), ApiError> {
-        if json::text(patch, "/metadata/resourceVersion").is_none() {
-            return Err(ApiError::Refused(format!("{id}: the port wants a resourceVersion in a status patch")));
+        if json::text(patch, "/metadata/resourceVersion").is_none() && json::uid(patch).is_empty() {
+            return Err(ApiError::Refused(format!("{id}: the port wants a resourceVersion or UID in a status patch")));
         }
         self.check_precondition(id, patch)?;
         // Of a patch to the status subresource, only the status counts.

@@ -23,8 +23,6 @@ pub(crate) struct Oracle {
     strangers: BTreeSet<String>,
     /// By how much the operator's clock may mislead it.
     clock_error: SignedDuration,
-    /// Whether lists of pods may show the past: then a pod may look lost that is not.
-    rewinds_pods: bool,
 }
 
 /// Status writes that need no event: timers, and what other jobs or the cluster's moods bring about.
@@ -40,13 +38,7 @@ fn ensure(holds: bool, what: impl FnOnce() -> String) -> Verdict {
 impl Oracle {
     /// An oracle of a run with these options.
     pub(crate) fn new(options: &SimOptions) -> Self {
-        Oracle {
-            seen: 0,
-            jobs: BTreeMap::new(),
-            strangers: BTreeSet::new(),
-            clock_error: options.clock_error.abs(),
-            rewinds_pods: options.rewound.contains(&Resource::Pod),
-        }
+        Oracle { seen: 0, jobs: BTreeMap::new(), strangers: BTreeSet::new(), clock_error: options.clock_error.abs() }
     }
 
     /// Looks at what changed since the last time.
@@ -79,8 +71,7 @@ impl Oracle {
         };
         let facts = self.jobs.entry(owner.to_owned()).or_default();
         if change.created && change.id.resource == Resource::Pod {
-            check_new_pod(facts, change, self.rewinds_pods)
-                .map_err(|what| format!("{} was created: {what}", change.id))?;
+            check_new_pod(facts, change).map_err(|what| format!("{} was created: {what}", change.id))?;
         }
         facts.child_changed(change);
         check_attempts(facts).map_err(|what| format!("after a change of {}: {what}", change.id))?;
@@ -141,9 +132,12 @@ impl Oracle {
                 })?;
                 ensure(live == 0, || format!("it is suspended, yet {live} pods are live"))
             }
-            None => ensure(self.is_waiting(world, id), || {
-                format!("nothing stands in its way, yet it has not finished (Stalled: {stalled})")
-            }),
+            None => {
+                ensure(self.is_waiting(world, id), || {
+                    format!("nothing stands in its way, yet it has not finished (Stalled: {stalled})")
+                })?;
+                check_obstacle_is_named(world, id, job)
+            }
         }
     }
 
@@ -152,8 +146,7 @@ impl Oracle {
         let attempts = facts.attempts.keys().copied();
         let newest = facts.attempts.keys().last().copied().unwrap_or(1);
         let excused = facts.excused_attempts();
-        // A pod that was lost from sight may have been counted against its attempt, and rightly so with such lists.
-        ensure(self.rewinds_pods || facts.counted.1 <= excused, || {
+        ensure(facts.counted.1 <= excused, || {
             format!("{} restarts, but only {excused} attempts in which something went wrong", facts.counted.1)
         })?;
         match outcome {
@@ -166,9 +159,7 @@ impl Oracle {
                 let spent = facts.counted.1 >= facts.max_restarts;
                 ensure(spent, || format!("Failed after {} of {} restarts", facts.counted.1, facts.max_restarts))?;
                 let excuse = facts.attempts.get(&newest).and_then(|attempt| attempt.excuse.as_ref());
-                ensure(excuse.is_some() || self.rewinds_pods, || {
-                    format!("Failed, but nothing went wrong in attempt {newest}")
-                })?;
+                ensure(excuse.is_some(), || format!("Failed, but nothing went wrong in attempt {newest}"))?;
                 // An edit may leave behind an attempt that has done its work before anybody saw it.
                 let done = attempts.clone().find(|attempt| {
                     facts.edits() == 0 && facts.is_done(*attempt, false) && facts.attempts[attempt].excuse.is_none()
@@ -224,7 +215,7 @@ fn may_be_deleted(facts: &JobFacts, change: &Change, clock_error: SignedDuration
 }
 
 /// (2), (3): whether this pod may be created.
-fn check_new_pod(facts: &JobFacts, change: &Change, rewinds_pods: bool) -> Verdict {
+fn check_new_pod(facts: &JobFacts, change: &Change) -> Verdict {
     let pod = &change.object;
     let attempt = json::label_number(pod, crate::names::LABEL_ATTEMPT).ok_or("it has no label for its attempt")?;
     let rank = json::label_number(pod, crate::names::LABEL_RANK).ok_or("it has no label for its rank")?;
@@ -237,9 +228,8 @@ fn check_new_pod(facts: &JobFacts, change: &Change, rewinds_pods: bool) -> Verdi
         ensure(u64::from(attempt) <= 1 + restarts + edits, || {
             format!("attempt {attempt} with {restarts} restarts allowed and {edits} edits of the spec")
         })?;
-        // With lists that show the past, a pod may look lost that is not.
         let excused = facts.excused_attempts();
-        ensure(rewinds_pods || u64::from(attempt) <= 1 + excused + edits, || {
+        ensure(u64::from(attempt) <= 1 + excused + edits, || {
             format!("attempt {attempt}, but only {excused} attempts went wrong, and {edits} edits of the spec")
         })?;
     }
@@ -270,6 +260,15 @@ fn check_addresses(facts: &JobFacts) -> Verdict {
         }
     }
     Ok(())
+}
+
+/// A job that somebody else's object holds up says so.
+fn check_obstacle_is_named(world: &World, id: &ObjectId, job: &Value) -> Verdict {
+    let planted = world.planted();
+    let mut obstacles = planted.iter().filter(|(_, blocked)| *blocked == id).map(|(obstacle, _)| &obstacle.name);
+    let status = job["status"].to_string();
+    let named = world.refuses_pods() || obstacles.clone().count() == 0 || obstacles.any(|name| status.contains(name));
+    ensure(named, || "somebody else's object holds it up, and its status does not name it".to_owned())
 }
 
 /// What a finished job leaves behind: nothing that it was asked to remove, and no addresses of pods that are gone.

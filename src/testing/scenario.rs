@@ -42,7 +42,7 @@ pub(crate) struct Menu {
     /// Errors of the apiserver, relists, frozen watches, kills by chance, a wrong clock.
     pub(crate) mishaps: bool,
     /// Kinds of objects whose lists may show the past. Lists that kube makes by default are consistent reads, so for
-    /// pods, whose cache decides whether an attempt is gone, it would be more than a real cluster does.
+    /// pods this is more than a real cluster does; only a look at the cluster itself tells then whether one is lost.
     pub(crate) rewound: &'static [Resource],
 }
 
@@ -59,7 +59,7 @@ impl Menu {
             people: true,
             obstacles: true,
             mishaps: true,
-            rewound: &[Resource::TrainingJob, Resource::Service, Resource::EndpointSlice],
+            rewound: &RESOURCES,
         }
     }
 

@@ -65,6 +65,10 @@ struct Idle {
     errors: u32,
 }
 
+/// Failures of a key in a row, with nothing new happening or being delivered, after which it will never succeed: more
+/// than there are faults in a scenario.
+const HOPELESS: u32 = 40;
+
 /// A run of the simulated cluster with one operator.
 pub(crate) struct Simulation<O> {
     world: World,
@@ -160,8 +164,9 @@ impl<O: SimulatedOperator> Simulation<O> {
     pub(crate) fn run_to_the_end(&mut self, limit_steps: u64) -> Result<(), Failure> {
         self.run_until_quiet(limit_steps)?;
         self.oracle.judge_the_end(&self.world).map_err(|what| self.failure(what))?;
-        let (writes, changes) = (self.world.write_count(), self.world.change_count());
+        let changes = self.world.change_count();
         for (key, _) in self.world.objects(Resource::TrainingJob) {
+            let writes = self.world.write_count();
             let stands_still = !self.oracle.is_waiting(&self.world, &key);
             self.reconcile(&key);
             // A job that waits for the apiserver to take its pods may ask again; everything else is at rest.
@@ -289,6 +294,7 @@ impl<O: SimulatedOperator> Simulation<O> {
         let now = self.world.now();
         for key in keys {
             let at = self.queue.get(&key).map_or(now, |due| due.at.min(now));
+            self.idle.remove(&key);
             self.queue.insert(key, Due { at, by_timer: false });
         }
     }
@@ -351,13 +357,13 @@ impl<O: SimulatedOperator> Simulation<O> {
         }
     }
 
-    /// A key whose timer keeps ringing is at rest when three rounds of it changed nothing, or a dozen failures did.
+    /// A key whose timer keeps ringing is at rest when three rounds of it changed nothing, or when it failed hopelessly often.
     fn is_quiet(&mut self) -> bool {
         let happenings = self.world.happenings();
         let now = self.world.now();
         let at_rest = |(key, due): (&ObjectId, &Due)| {
             let idle = self.idle.get(key).copied().unwrap_or_default();
-            due.at > now && idle.happenings == happenings && (idle.rounds >= 3 || idle.errors >= 12)
+            due.at > now && idle.happenings == happenings && (idle.rounds >= 3 || idle.errors >= HOPELESS)
         };
         self.script.is_empty()
             && self.may_reconcile()

@@ -148,9 +148,10 @@ impl<'a, const MISTAKE: u8> Visit<'a, MISTAKE> {
             return self.publish(&conditions, json!({})).await.map(|()| None);
         }
         let missing = (0..nodes).filter(|rank| !current.iter().any(|pod| rank_of(pod) == *rank));
-        let wait = self.start(missing.collect()).await?;
-        self.publish(&[("Reconciling", "True")], json!({})).await?;
-        Ok(wait)
+        let obstacle = self.start(missing.collect()).await?;
+        let message = obstacle.as_ref().map(|(_, name)| name);
+        self.publish(&[("Reconciling", "True")], json!({ "message": message })).await?;
+        Ok(obstacle.map(|(wait, _)| wait))
     }
 
     /// Deletes live pods; answers whether there are any.
@@ -181,7 +182,8 @@ impl<'a, const MISTAKE: u8> Visit<'a, MISTAKE> {
         self.publish(&[("Reconciling", "True")], counters).await.map(|()| None)
     }
 
-    async fn start(&self, ranks: Vec<u32>) -> Wait {
+    /// Creates pods; answers what is in the way, and when to try again.
+    async fn start(&self, ranks: Vec<u32>) -> Result<Option<(SignedDuration, String)>, ApiError> {
         if ranks.is_empty() {
             return Ok(None);
         }
@@ -201,10 +203,12 @@ impl<'a, const MISTAKE: u8> Visit<'a, MISTAKE> {
                         if MISTAKE == RUDE {
                             self.api.delete(&id, json::uid(&other)).await?;
                         }
-                        wait = Some(SignedDuration::from_secs(300));
+                        wait = Some((SignedDuration::from_secs(300), id.name.clone()));
                     }
                 }
-                Err(ApiError::QuotaExceeded(_) | ApiError::Refused(_)) => wait = Some(SignedDuration::from_secs(30)),
+                Err(ApiError::QuotaExceeded(_) | ApiError::Refused(_)) => {
+                    wait = Some((SignedDuration::from_secs(30), String::new()));
+                }
                 other => other?,
             }
         }

@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 use super::scenario::{Menu, exhaustive_crashes, random_runs, run_seed, seeds};
 use super::simulation::SimulatedOperator;
 use super::toy::*;
+use crate::cluster::port::Resource;
 
-/// What the toy can do.
+/// What the toy can do. It believes in its cache of pods.
 fn toy_menu() -> Menu {
-    Menu { frameworks: &["none"], timers: false, suspends: false, ..Menu::everything() }
+    let rewound = &[Resource::TrainingJob];
+    Menu { frameworks: &["none"], timers: false, suspends: false, rewound, ..Menu::everything() }
 }
 
 /// What the oracle said of the first seeds that go wrong.
