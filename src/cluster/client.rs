@@ -55,16 +55,16 @@ impl ApiClient {
         ApiClient { client, gate, metrics, instance, limit: REQUEST_LIMIT }
     }
 
-    /// Sends a write if the lease allows it.
+    /// Sends a write if the lease allows it; answers the apiserver's answer.
     async fn write(
         &self,
         verb: Verb,
         id: &ObjectId,
         request: Result<Request<Vec<u8>>, ApiError>,
-    ) -> Result<(), ApiError> {
+    ) -> Result<String, ApiError> {
         let start = Instant::now();
         let result = match self.gate.permit(self.limit) {
-            Some(limit) => self.send(verb, id, request, limit).await.map(drop),
+            Some(limit) => self.send(verb, id, request, limit).await,
             None => Err(ApiError::NotLeader),
         };
         self.count(verb, id.resource, start, result)
@@ -132,23 +132,24 @@ impl ApiServer for ApiClient {
 
     async fn create(&self, resource: Resource, namespace: &str, object: &Value) -> Result<(), ApiError> {
         let id = requests::id_of(resource, namespace, object);
-        self.write(Verb::Create, &id, requests::create(resource, namespace, object)).await
+        self.write(Verb::Create, &id, requests::create(resource, namespace, object)).await.map(drop)
     }
 
     async fn apply(&self, resource: Resource, namespace: &str, object: &Value) -> Result<(), ApiError> {
         let id = requests::id_of(resource, namespace, object);
-        self.write(Verb::Apply, &id, requests::apply(&id, object)).await
+        self.write(Verb::Apply, &id, requests::apply(&id, object)).await.map(drop)
     }
 
-    async fn patch_status(&self, id: &ObjectId, patch: &Value) -> Result<(), ApiError> {
-        self.write(Verb::PatchStatus, id, requests::patch_status(id, patch)).await
+    async fn patch_status(&self, id: &ObjectId, patch: &Value) -> Result<String, ApiError> {
+        let answer = self.write(Verb::PatchStatus, id, requests::patch_status(id, patch)).await?;
+        Ok(parsed::<Written>(&answer)?.metadata.resource_version)
     }
 
     async fn delete(&self, id: &ObjectId, uid: &str) -> Result<(), ApiError> {
         match self.write(Verb::Delete, id, requests::delete(id, uid)).await {
             Err(ApiError::NotFound(_)) => Ok(()),
             Err(ApiError::Conflict(message)) if is_uid_mismatch(&message) => Ok(()),
-            result => result,
+            result => result.map(drop),
         }
     }
 
@@ -165,6 +166,18 @@ impl ApiServer for ApiClient {
             Err(_) => tracing::warn!(%about, reason = event.reason, "an Event was not published within {limit:.1?}"),
         }
     }
+}
+
+/// What is read of the answer to a write.
+#[derive(Deserialize)]
+struct Written {
+    metadata: WrittenMetadata,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WrittenMetadata {
+    resource_version: String,
 }
 
 /// A list as the apiserver answers it.

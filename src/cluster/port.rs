@@ -169,8 +169,9 @@ pub trait ApiServer: Send + Sync {
         object: &Value,
     ) -> impl Future<Output = Result<(), ApiError>> + Send;
 
-    /// RFC 7386 merge patch of the status subresource. `patch` names the `resourceVersion` that it was computed from.
-    fn patch_status(&self, id: &ObjectId, patch: &Value) -> impl Future<Output = Result<(), ApiError>> + Send;
+    /// RFC 7386 merge patch of the status subresource. `patch` names the `resourceVersion` that it was computed from;
+    /// answers the resourceVersion that the object has now, which is the same if the patch changed nothing.
+    fn patch_status(&self, id: &ObjectId, patch: &Value) -> impl Future<Output = Result<String, ApiError>> + Send;
 
     /// Deletes the object of that name if it has that UID. An object that is gone, or another of the same name, is Ok:
     /// the one that was meant is no more.

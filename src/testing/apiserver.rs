@@ -50,9 +50,13 @@ impl ApiServer for World {
         self.write(Verb::Apply, &id, |state| state.apply(&id, object))
     }
 
-    async fn patch_status(&self, id: &ObjectId, patch: &Value) -> Result<(), ApiError> {
+    async fn patch_status(&self, id: &ObjectId, patch: &Value) -> Result<String, ApiError> {
         self.arrive().await;
-        self.write(Verb::PatchStatus, id, |state| state.patch_status(id, patch))
+        self.write(Verb::PatchStatus, id, |state| {
+            state.patch_status(id, patch)?;
+            let object = state.objects.get(id).ok_or_else(|| ApiError::NotFound(id.clone()))?;
+            Ok(json::text(object, "/metadata/resourceVersion").unwrap_or_default().to_owned())
+        })
     }
 
     async fn delete(&self, id: &ObjectId, uid: &str) -> Result<(), ApiError> {
@@ -93,12 +97,12 @@ impl World {
     }
 
     /// Passes one write through the faults and the crash point, and keeps account of it.
-    fn write(
+    fn write<T>(
         &self,
         verb: Verb,
         id: &ObjectId,
-        carry_out: impl FnOnce(&mut State) -> Result<(), ApiError>,
-    ) -> Result<(), ApiError> {
+        carry_out: impl FnOnce(&mut State) -> Result<T, ApiError>,
+    ) -> Result<T, ApiError> {
         let mut state = self.state();
         if state.operator_dead {
             return Err(ApiError::NotLeader);
@@ -121,7 +125,7 @@ impl World {
             }
         };
         state.operator_dead = crash.is_some();
-        let told = answer.as_ref().map_or_else(ToString::to_string, |()| "ok".to_owned());
+        let told = answer.as_ref().map_or_else(ToString::to_string, |_| "ok".to_owned());
         let write = Write { step: state.step, number, verb, id: id.clone(), ok: answer.is_ok(), answer: told };
         state.tell(Line::Write(write.clone()));
         state.journal.push(write);

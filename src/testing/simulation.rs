@@ -357,7 +357,8 @@ impl<O: SimulatedOperator> Simulation<O> {
         }
     }
 
-    /// A key whose timer keeps ringing is at rest when three rounds of it changed nothing, or when it failed hopelessly often.
+    /// A key whose timer keeps ringing is at rest when three rounds of it changed nothing, or when it failed hopelessly
+    /// often.
     fn is_quiet(&mut self) -> bool {
         let happenings = self.world.happenings();
         let now = self.world.now();

@@ -217,8 +217,11 @@ impl<'a, const MISTAKE: u8> Visit<'a, MISTAKE> {
 
     fn build(&self, name: &str, rank: u32) -> Value {
         let labels = json!({
-            names::LABEL_JOB: &self.key.name, names::LABEL_ROLE: names::ROLE_WORKER, names::LABEL_INDEX: rank.to_string(),
-            names::LABEL_RANK: rank.to_string(), names::LABEL_ATTEMPT: self.attempt.to_string(),
+            names::LABEL_JOB: &self.key.name,
+            names::LABEL_ROLE: names::ROLE_WORKER,
+            names::LABEL_INDEX: rank.to_string(),
+            names::LABEL_RANK: rank.to_string(),
+            names::LABEL_ATTEMPT: self.attempt.to_string(),
         });
         let owner = json!({
             "apiVersion": "trainyard.dev/v1alpha1", "kind": "TrainingJob", "name": &self.key.name, "uid": self.uid,
@@ -252,7 +255,7 @@ impl<'a, const MISTAKE: u8> Visit<'a, MISTAKE> {
             return Ok(());
         }
         let metadata = json!({ "resourceVersion": &self.job["metadata"]["resourceVersion"] });
-        self.api.patch_status(self.key, &json!({ "metadata": metadata, "status": status })).await
+        self.api.patch_status(self.key, &json!({ "metadata": metadata, "status": status })).await.map(drop)
     }
 }
 

@@ -62,7 +62,7 @@ fn a_status_patch_needs_the_newest_version_and_makes_one_only_for_a_change() {
     create_job(&world);
     let patch = |version: &str, status: Value| {
         let patch = json!({ "metadata": { "resourceVersion": version }, "status": status, "spec": { "nodes": 9 } });
-        block_on(world.patch_status(&job(), &patch))
+        block_on(world.patch_status(&job(), &patch)).map(drop)
     };
     let first = revision(&world, &job());
     assert_eq!(patch(&first, json!({ "attempt": 2 })), Ok(()));

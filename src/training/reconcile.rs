@@ -176,8 +176,9 @@ async fn publish<A: ApiServer>(
         return Ok((false, Some(at)));
     }
     let id = ObjectId::new(Resource::TrainingJob, namespace, name);
-    api.patch_status(&id, &patch).await?;
-    memory.patched_from = Some(version.clone());
+    let written = api.patch_status(&id, &patch).await?;
+    // An older CRD may drop all that is new to it: then nothing was written, and no event will come.
+    memory.patched_from = Some(version.clone()).filter(|replaced| *replaced != written);
     memory.published_at = Some(now);
     if plan.status.start_time.is_none() {
         memory.launched_at = None;

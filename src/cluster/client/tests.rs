@@ -92,9 +92,9 @@ async fn requests_have_the_shape_that_the_apiserver_expects() {
                 ?fieldManager=trainyard&force=true&fieldValidation=Strict";
     assert_eq!(fake.one(), sent(line, "application/apply-patch+yaml", object));
 
-    let fake = Fake::answering(200, json!({}));
+    let fake = Fake::answering(200, json!({"metadata": {"resourceVersion": "8"}}));
     let patch = json!({"metadata": {"resourceVersion": "7"}, "status": {"message": null}});
-    fake.api.patch_status(&job(), &patch).await.unwrap();
+    assert_eq!(fake.api.patch_status(&job(), &patch).await.unwrap(), "8");
     let line = "PATCH /apis/trainyard.dev/v1alpha1/namespaces/train/trainingjobs/digits/status?fieldManager=trainyard";
     assert_eq!(fake.one(), sent(line, "application/merge-patch+json", patch));
 

@@ -29,9 +29,13 @@ pub(super) fn launch(view: &View) -> Plan<TrainingJobStatus> {
         return view.say(&Situation::Restarting { next }).waking_at(Some(at)).waking_at(outcome::deadline(view));
     }
     let refusal = view.memory.refusal.as_ref().filter(|refusal| refusal.generation == view.job.metadata.generation);
-    let (mut actions, mut wake_at) = name_writes(view);
+    let (mut actions, wake_at) = name_writes(view);
+    // What was refused is not asked for again before its time, and neither is what would follow it.
+    let refusal = refusal.filter(|_| !view.missing.is_empty() || !actions.is_empty());
     let mut checks = Vec::new();
-    if !view.missing.is_empty() && refusal.is_none() {
+    if refusal.is_some() {
+        actions.clear();
+    } else if !view.missing.is_empty() {
         // Caches may be behind: what is created is decided upon the live job, and never beside a live older attempt.
         checks.push(view.job_is_current());
         if view.attempt > 1 {
@@ -40,7 +44,7 @@ pub(super) fn launch(view: &View) -> Plan<TrainingJobStatus> {
         }
         actions.extend(creations(view));
     }
-    wake_at = earliest(wake_at, refusal.map(|refusal| refusal.until));
+    let wake_at = earliest(wake_at, refusal.map(|refusal| refusal.until));
     let mut plan = view.say(&situation(view, refusal)).waking_at(wake_at).waking_at(outcome::deadline(view));
     plan.checks = checks;
     plan.actions = actions;
@@ -55,7 +59,7 @@ fn backoff_until(view: &View) -> Option<Timestamp> {
 }
 
 fn situation(view: &View, refusal: Option<&Refusal>) -> Situation {
-    if let Some(refusal) = refusal.filter(|_| !view.missing.is_empty()) {
+    if let Some(refusal) = refusal {
         return Situation::Refused(refusal.clone());
     }
     let nodes = view.valid.nodes;
