@@ -101,27 +101,26 @@ mod tests {
         build_pod(&valid, &valid.template.parse(), rank, attempt)
     }
 
+    #[track_caller]
+    fn assert_snapshot(name: &str, pod: &Value) {
+        insta::with_settings!({omit_expression => true}, { insta::assert_yaml_snapshot!(name, pod) });
+    }
+
     #[test]
     fn one_pod_of_none() {
-        insta::assert_yaml_snapshot!(build(
-            json!({"framework": "none", "template": {"spec": {"containers": [{"name": "c", "image": "i"}]}}}),
-            0,
-            1
-        ));
+        let spec = json!({"framework": "none", "template": {"spec": {"containers": [{"name": "c", "image": "i"}]}}});
+        assert_snapshot("one_pod_of_none", &build(spec, 0, 1));
     }
 
     #[test]
     fn second_attempt_of_torch_on_two_nodes() {
-        insta::assert_yaml_snapshot!(build(
-            json!({"framework": "torch", "nodes": 2, "processesPerNode": "auto", "sharedMemory": "2Gi", "template": {
-                "metadata": {"labels": {"team": "vision"}, "annotations": {"kubectl.kubernetes.io/default-container": "trainer"}},
-                "spec": {"aFieldOfTomorrow": {"kept": true}, "containers": [
-                    {"name": "proxy", "image": "p"},
-                    {"name": "trainer", "image": "t", "env": [{"name": "NAME", "value": "rank-$(RANK)"}], "resources": {"limits": {"nvidia.com/gpu": 4}}},
-                ]},
-            }}),
-            1,
-            2
-        ));
+        let spec = json!({"framework": "torch", "nodes": 2, "processesPerNode": "auto", "sharedMemory": "2Gi", "template": {
+            "metadata": {"labels": {"team": "vision"}, "annotations": {"kubectl.kubernetes.io/default-container": "trainer"}},
+            "spec": {"aFieldOfTomorrow": {"kept": true}, "containers": [
+                {"name": "proxy", "image": "p"},
+                {"name": "trainer", "image": "t", "env": [{"name": "NAME", "value": "rank-$(RANK)"}], "resources": {"limits": {"nvidia.com/gpu": 4}}},
+            ]},
+        }});
+        assert_snapshot("second_attempt_of_torch_on_two_nodes", &build(spec, 1, 2));
     }
 }
