@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use crate::training::build::env::TORCH_RESERVED;
+use super::reserved;
 
 /// The ValidatingAdmissionPolicies with their bindings.
 pub fn policies() -> Vec<Value> {
@@ -34,7 +34,7 @@ fn policy(name: &str, validations: Value) -> Value {
                 },
                 {
                     "name": "reserved",
-                    "expression": format!("object.spec.framework == 'torch' ? {} : []", cel_list(&TORCH_RESERVED)),
+                    "expression": format!("object.spec.framework == 'torch' ? {} : []", cel_list(&reserved::TORCH)),
                 },
                 {
                     "name": "keys",

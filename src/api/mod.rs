@@ -7,6 +7,7 @@ pub mod admission;
 pub mod conditions;
 mod duration;
 mod pod_template;
+pub mod reserved;
 pub mod training_job;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;

@@ -8,10 +8,9 @@ use std::fmt;
 use jiff::SignedDuration;
 use serde_json::Value;
 
-use super::build::env;
 use crate::api::{
     Duration, EffectiveSpec, FailureLogs, Framework, MAX_NODES, PodTemplate, ProcessesPerNode, TrainingJob,
-    TrainingJobSpec,
+    TrainingJobSpec, reserved,
 };
 use crate::names;
 
@@ -231,7 +230,7 @@ fn check_template(template: &Value, framework: Framework, problems: &mut Vec<Pro
         }
         for variable in candidate["env"].as_array().into_iter().flatten() {
             let name = variable["name"].as_str().unwrap_or_default();
-            if env::is_reserved(framework, name) {
+            if reserved::is_reserved(framework, name) {
                 let field = format!("spec.template.spec.containers[{index}].env");
                 problems.push(Problem::new(&field, name, "remove it: the operator sets it for every attempt"));
             }

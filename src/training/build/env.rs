@@ -11,30 +11,6 @@ const FIRST_PORT: u32 = 29_500;
 /// Attempts use this many ports in turn, so that a straggler of the last attempt knocks at a closed door.
 const PORTS: u32 = 100;
 
-/// Set for every framework; the prefix is reserved as a whole.
-const OWN_PREFIX: &str = "TRAINYARD_";
-
-/// Variables that framework torch reserves, besides [`OWN_PREFIX`]: torch.distributed's environment initialisation and
-/// torchrun's, which reads each of its flags from PET_<FLAG>.
-pub const TORCH_RESERVED: [&str; 11] = [
-    "MASTER_ADDR",
-    "MASTER_PORT",
-    "WORLD_SIZE",
-    "RANK",
-    "LOCAL_WORLD_SIZE",
-    "PET_NNODES",
-    "PET_NPROC_PER_NODE",
-    "PET_NODE_RANK",
-    "PET_MASTER_ADDR",
-    "PET_MASTER_PORT",
-    "PET_RDZV_ID",
-];
-
-/// Whether a template may not set this variable.
-pub fn is_reserved(framework: Framework, name: &str) -> bool {
-    name.starts_with(OWN_PREFIX) || (framework == Framework::Torch && TORCH_RESERVED.contains(&name))
-}
-
 /// The variables of one pod, to stand before the user's own, so that `$(RANK)` in theirs expands.
 pub fn variables(job: &ValidJob, template: &Value, rank: u32, attempt: u32) -> Vec<Value> {
     let leader = leader_host(job, attempt);
@@ -109,4 +85,29 @@ fn leader_host(job: &ValidJob, attempt: u32) -> String {
 
 fn variable(name: &str, value: impl ToString) -> Value {
     json!({"name": name, "value": value.to_string()})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::reserved;
+    use crate::training::validate::validate;
+
+    #[test]
+    fn what_torch_is_given_is_reserved_and_nothing_else_is() {
+        let job = serde_json::from_value(json!({
+            "apiVersion": "trainyard.dev/v1alpha1", "kind": "TrainingJob", "metadata": {"name": "j", "uid": "u"},
+            "spec": {"framework": "torch", "nodes": 2, "template": {"spec": {"containers": [{"name": "c"}]}}},
+        }))
+        .unwrap();
+        let valid = validate(&job).unwrap();
+        let given = variables(&valid, &valid.template.parse(), 1, 102);
+        let names: Vec<&str> = given.iter().filter_map(|variable| variable["name"].as_str()).collect();
+        let open: Vec<&&str> = names.iter().filter(|name| !reserved::is_reserved(Framework::Torch, name)).collect();
+        assert_eq!(open, [&"PYTHONUNBUFFERED"]);
+        assert!(reserved::TORCH.iter().all(|name| names.contains(name)));
+        let value = |name: &str| given.iter().find(|variable| variable["name"] == name).unwrap()["value"].clone();
+        assert_eq!((value("RANK"), value("WORLD_SIZE")), (json!("1"), json!("2")));
+        assert_eq!(value("MASTER_PORT"), "29501", "ports come round after a hundred attempts");
+    }
 }
