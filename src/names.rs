@@ -65,7 +65,12 @@ fn stem(name: &str) -> String {
 
 /// Name, and host name, of one pod of a job.
 pub fn pod(job: &str, uid: &str, role: &str, index: u32, attempt: u32) -> String {
-    format!("{}-{}-{role}-{index}-{attempt}", stem(job), incarnation(uid))
+    pod_under(&service(job, uid), role, index, attempt)
+}
+
+/// The same, when the name of the job's [`service`] is at hand.
+pub fn pod_under(service: &str, role: &str, index: u32, attempt: u32) -> String {
+    format!("{service}-{role}-{index}-{attempt}")
 }
 
 /// Name of the headless Service that carries the pods' host names.

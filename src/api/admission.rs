@@ -26,11 +26,17 @@ fn policy(name: &str, validations: Value) -> Value {
                 "operations": ["CREATE", "UPDATE"],
                 "resources": ["trainingjobs"],
             }]},
+            // What is stored already may be changed in its metadata and status: a finalizer must be removable whatever
+            // the spec says.
+            "matchConditions": [{
+                "name": "spec-is-new",
+                "expression": "oldObject == null || object.spec != oldObject.spec",
+            }],
             "variables": [
                 {"name": "template", "expression": "object.spec.template"},
                 {
                     "name": "containerEnv",
-                    "expression": "variables.template.spec.containers.filter(c, size(variables.template.spec.containers) == 1 || (has(variables.template.metadata) && has(variables.template.metadata.annotations) && 'kubectl.kubernetes.io/default-container' in variables.template.metadata.annotations && variables.template.metadata.annotations['kubectl.kubernetes.io/default-container'] == c.name)).map(c, has(c.env) ? c.env.map(e, e.name) : [])",
+                    "expression": "variables.template.spec.containers.filter(c, size(variables.template.spec.containers) == 1 || (has(variables.template.metadata) && has(variables.template.metadata.annotations) && 'kubectl.kubernetes.io/default-container' in variables.template.metadata.annotations && variables.template.metadata.annotations['kubectl.kubernetes.io/default-container'] == c.name)).map(c, has(c.env) && c.env != null ? c.env.map(e, e.name) : [])",
                 },
                 {
                     "name": "reserved",

@@ -5,12 +5,28 @@ use std::time;
 
 use jiff::SignedDuration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 /// A positive length of time in the format of Go's `time.ParseDuration`, as `metav1.Duration` has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Duration(kube::core::Duration);
+
+/// Digits that a number in a duration may have. kube's parser panics where a product overflows; with ten digits, a
+/// million years of hours, none does.
+const MOST_DIGITS: usize = 10;
+
+impl<'de> Deserialize<'de> for Duration {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text.split(|c: char| !c.is_ascii_digit()).any(|digits| digits.len() > MOST_DIGITS) {
+            return Err(de::Error::custom(format!("{text:?} is too long a time: use at most {MOST_DIGITS} digits")));
+        }
+        text.parse()
+            .map(Duration)
+            .map_err(|error| de::Error::custom(format!("{text:?} is no time such as 90s: {error}")))
+    }
+}
 
 impl Duration {
     /// A whole number of seconds.
@@ -43,7 +59,7 @@ impl JsonSchema for Duration {
         json_schema!({
             "type": "string",
             "maxLength": 32,
-            "pattern": "^([0-9]+(\\.[0-9]+)?(ms|s|m|h))+$",
+            "pattern": "^([0-9]{1,10}(\\.[0-9]{1,9})?(ms|s|m|h))+$",
         })
     }
 }
@@ -61,8 +77,11 @@ mod tests {
     }
 
     #[test]
-    fn an_absurd_length_is_capped() {
-        let parsed: Duration = serde_json::from_value("99999999999999h".into()).unwrap();
+    fn an_absurd_length_is_capped_or_refused_and_never_a_panic() {
+        let parsed: Duration = serde_json::from_value("9999999999h".into()).unwrap();
         assert_eq!(parsed.signed(), SignedDuration::from_hours(100 * 365 * 24));
+        for text in ["99999999999999999999s", "1.99999999999999999999h", "soon", "5"] {
+            assert!(serde_json::from_value::<Duration>(text.into()).is_err(), "{text}");
+        }
     }
 }

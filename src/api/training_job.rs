@@ -77,7 +77,8 @@ pub struct TrainingJobSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,
 
-    /// The job fails when it is not finished this long after its start; the time it was suspended does not count.
+    /// The job fails when it is not finished this long after its start. After it was suspended it starts anew, as a Job
+    /// does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active_deadline: Option<Duration>,
 
@@ -232,6 +233,15 @@ pub struct TrainingJobStatus {
     /// The newest attempt of which all pods were seen to exist. From then on a pod that is missing is lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub launched_attempt: Option<u32>,
+
+    /// Ranks of the attempt in force that have ended well, as ranges: 0-3,7. They stay so, whatever becomes of their pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8192))]
+    pub succeeded_ranks: Option<String>,
+
+    /// The attempt in force starts no earlier than this: the wait before a restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_time: Option<Time>,
 
     /// How many attempts failed and were followed by another; counts towards failurePolicy.maxRestarts.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,6 +1,6 @@
 //! Carrying out a plan: checks, then actions, through the one door to the apiserver.
 
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::stream::{self, StreamExt};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -11,23 +11,26 @@ use super::pod::{PodFacts, WatchedPod};
 use super::port::{ApiError, ApiServer, ObjectId, Resource};
 use crate::names;
 
-/// Pods created at a time. Enough to hide the apiserver's latency, few enough that one large job leaves room for others.
-const CREATES_AT_ONCE: usize = 16;
+/// Pods created or deleted at a time. Enough to hide the apiserver's latency, few enough that one large job leaves room
+/// for others.
+const WRITES_AT_ONCE: usize = 16;
 
 /// How an attempt to carry out a plan ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Executed {
     /// Everything was done.
     Done,
-    /// A check failed: a cache is behind, and the decision has to be made again when it has caught up. Nothing was done.
+    /// A cache is behind, and the decision has to be made again when it has caught up. If a check said so, nothing was
+    /// done.
     Stale(String),
-    /// The apiserver would not create this object; what came before it was done.
+    /// The apiserver would not create this object, or did not answer; what came before it was done.
     Refused(ObjectId, ApiError),
     /// Somebody else's object has the name; what came before it was done.
     Foreign(ObjectId),
 }
 
-/// Verifies the checks and carries out the actions, in order; creations of pods that follow each other go in parallel.
+/// Verifies the checks and carries out the actions, in order; pods that are created, or deleted, one after another go in
+/// parallel.
 ///
 /// # Errors
 /// What the apiserver answered to a read, a change or a deletion, if it was not yes. Whatever was done until then is
@@ -38,43 +41,44 @@ pub async fn execute<A: ApiServer>(api: &A, checks: &[Check], actions: &[Action]
             return Ok(Executed::Stale(reason));
         }
     }
-    for group in actions.chunk_by(|a, b| a.creates_pod() && b.creates_pod()) {
+    for group in actions.chunk_by(in_parallel) {
         let deeds: Vec<_> = group.iter().map(|action| act(api, action)).collect();
-        let ended = stream::iter(deeds)
-            .buffered(CREATES_AT_ONCE)
-            .try_fold(Executed::Done, async |first, next| Ok(if first == Executed::Done { next } else { first }))
-            .await?;
-        if ended != Executed::Done {
-            return Ok(ended);
+        let mut deeds = stream::iter(deeds).buffered(WRITES_AT_ONCE);
+        while let Some(ended) = deeds.next().await {
+            match ended? {
+                Executed::Done => {}
+                // Dropping the others is safe: whatever of them is on its way is found by its name later.
+                other => return Ok(other),
+            }
         }
     }
     Ok(Executed::Done)
+}
+
+/// Creations of pods need no order among themselves, nor do deletions; everything else goes one by one.
+fn in_parallel(a: &Action, b: &Action) -> bool {
+    let deletes_pod = |action: &Action| matches!(action, Action::Delete { id, .. } if id.resource == Resource::Pod);
+    (a.creates_pod() && b.creates_pod()) || (deletes_pod(a) && deletes_pod(b))
 }
 
 async fn act<A: ApiServer>(api: &A, action: &Action) -> Result<Executed, ApiError> {
     match action {
         Action::Create { id, owner_uid, object } => match api.create(id.resource, &id.namespace, object).await {
             Ok(()) => Ok(Executed::Done),
-            Err(ApiError::AlreadyExists(_)) => {
-                let ours = api.read(id).await?.is_some_and(|present| controller_uid(&present) == Some(owner_uid));
-                // One that is gone again by now is no obstacle: the next reconcile finds it missing.
-                Ok(if ours { Executed::Done } else { foreign_or_gone(api, id).await? })
-            }
-            Err(refused @ (ApiError::Refused(_) | ApiError::QuotaExceeded(_))) => {
-                Ok(Executed::Refused(id.clone(), refused))
+            Err(ApiError::AlreadyExists(_)) => Ok(match api.read(id).await? {
+                Some(present) if controller_uid(&present) == Some(owner_uid) => Executed::Done,
+                Some(_) => Executed::Foreign(id.clone()),
+                // Gone again by now: no obstacle, and the next reconcile finds it missing.
+                None => Executed::Stale(format!("{id} was there and is gone")),
+            }),
+            Err(no @ (ApiError::Refused(_) | ApiError::QuotaExceeded(_) | ApiError::Unavailable(_))) => {
+                Ok(Executed::Refused(id.clone(), no))
             }
             Err(other) => Err(other),
         },
         Action::Apply { id, object } => api.apply(id.resource, &id.namespace, object).await.map(|()| Executed::Done),
         Action::Delete { id, uid } => api.delete(id, uid).await.map(|()| Executed::Done),
     }
-}
-
-async fn foreign_or_gone<A: ApiServer>(api: &A, id: &ObjectId) -> Result<Executed, ApiError> {
-    Ok(match api.read(id).await? {
-        Some(_) => Executed::Foreign(id.clone()),
-        None => Executed::Stale(format!("{id} was there and is gone")),
-    })
 }
 
 fn controller_uid(object: &Value) -> Option<&String> {
@@ -100,12 +104,18 @@ async fn verify<A: ApiServer>(api: &A, check: &Check) -> Result<Option<String>, 
             Ok((!current).then(|| format!("{id} has changed since it was cached")))
         }
         Check::PodsAreGone { owner, owner_uid, below_attempt, absent } => {
+            // By name and not by label: a pod that somebody took the labels off is still there.
+            for name in absent {
+                if api.read(&ObjectId::new(Resource::Pod, &owner.namespace, name)).await?.is_some() {
+                    return Ok(Some(format!("pod {name} is there, whatever the cache says")));
+                }
+            }
+            if *below_attempt <= 1 {
+                return Ok(None);
+            }
             let pods: Vec<PodFacts> = live_children::<_, WatchedPod, _>(api, Resource::Pod, owner, owner_uid).await?;
-            Ok(pods.iter().find_map(|pod| {
-                let older_runs = pod.attempt < *below_attempt && !pod.is_terminal();
-                let in_the_way = older_runs || absent.contains(&pod.meta.name);
-                in_the_way.then(|| format!("pod {} is there, whatever the cache says", pod.meta.name))
-            }))
+            let older = pods.iter().find(|pod| pod.attempt < *below_attempt && !pod.is_terminal());
+            Ok(older.map(|pod| format!("pod {} of an older attempt still runs", pod.meta.name)))
         }
         Check::NamesAreCleared { owner, owner_uid, attempt } => {
             let slices: Vec<SliceFacts> =

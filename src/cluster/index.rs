@@ -72,7 +72,8 @@ type Key = (String, String);
 /// Children by owner.
 #[derive(Debug)]
 pub struct OwnedIndex<T> {
-    by_owner: HashMap<String, BTreeMap<Key, Arc<T>>>,
+    /// By the owner's namespace and UID: an owner of another namespace is none, whatever a reference claims.
+    by_owner: HashMap<Key, BTreeMap<String, Arc<T>>>,
     owner_of: HashMap<Key, Owner>,
     relisting: Option<HashSet<Key>>,
 }
@@ -100,7 +101,7 @@ impl<T: Child> OwnedIndex<T> {
         if let Some(owner) = owner {
             self.owner_of.insert(key.clone(), owner.clone());
             concerned.push(OwnerKey { namespace: key.0.clone(), owner: owner.clone() });
-            self.by_owner.entry(owner.uid).or_default().insert(key, Arc::new(child));
+            self.by_owner.entry((key.0, owner.uid)).or_default().insert(key.1, Arc::new(child));
         }
         concerned
     }
@@ -123,16 +124,18 @@ impl<T: Child> OwnedIndex<T> {
     }
 
     /// The children of an owner, in order of their names.
-    pub fn of(&self, owner_uid: &str) -> Vec<Arc<T>> {
-        self.by_owner.get(owner_uid).map(|children| children.values().cloned().collect()).unwrap_or_default()
+    pub fn of(&self, namespace: &str, owner_uid: &str) -> Vec<Arc<T>> {
+        let owner = (namespace.to_owned(), owner_uid.to_owned());
+        self.by_owner.get(&owner).map(|children| children.values().cloned().collect()).unwrap_or_default()
     }
 
     fn remove(&mut self, key: &Key) -> Option<OwnerKey> {
         let owner = self.owner_of.remove(key)?;
-        if let Some(children) = self.by_owner.get_mut(&owner.uid) {
-            children.remove(key);
+        let place = (key.0.clone(), owner.uid.clone());
+        if let Some(children) = self.by_owner.get_mut(&place) {
+            children.remove(&key.1);
             if children.is_empty() {
-                self.by_owner.remove(&owner.uid);
+                self.by_owner.remove(&place);
             }
         }
         Some(OwnerKey { namespace: key.0.clone(), owner })
@@ -158,7 +161,7 @@ mod tests {
     }
 
     fn names(index: &OwnedIndex<Thing>, uid: &str) -> Vec<String> {
-        index.of(uid).iter().map(|child| child.0.name.clone()).collect()
+        index.of("ns", uid).iter().map(|child| child.0.name.clone()).collect()
     }
 
     #[test]
@@ -179,6 +182,15 @@ mod tests {
         index.apply(thing("a", "1"));
         let concerned: Vec<String> = index.apply(thing("a", "2")).into_iter().map(|key| key.owner.uid).collect();
         assert_eq!(concerned, ["1", "2"]);
+        assert!(names(&index, "1").is_empty());
+    }
+
+    #[test]
+    fn a_child_in_another_namespace_is_nobodys() {
+        let mut index = OwnedIndex::default();
+        let mut stranger = thing("a", "1");
+        stranger.0.namespace = "theirs".into();
+        index.apply(stranger);
         assert!(names(&index, "1").is_empty());
     }
 

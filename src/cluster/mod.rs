@@ -4,6 +4,7 @@ pub mod backoff;
 pub mod client;
 pub mod endpoints;
 pub mod execute;
+pub mod guard;
 pub mod index;
 pub mod lease;
 pub mod plan;

@@ -25,8 +25,6 @@ pub struct PodFacts {
     pub rank: u32,
     /// Annotation: hash of what it was launched from.
     pub launch_hash: String,
-    /// When it was created.
-    pub created_at: Option<Timestamp>,
     /// When its deletion was asked for, by whomever.
     pub delete_asked_at: Option<Timestamp>,
     /// Node that it is bound to.
@@ -59,7 +57,8 @@ pub enum Phase {
     Succeeded,
     /// All containers ended, one of them badly; or the pod was given up.
     Failed,
-    /// The node does not answer.
+    /// The node does not answer; or a phase of which we know nothing.
+    #[serde(other)]
     Unknown,
 }
 
@@ -222,7 +221,6 @@ impl From<WatchedPod> for PodFacts {
             attempt: number(names::LABEL_ATTEMPT),
             rank: number(names::LABEL_RANK),
             launch_hash: annotations.get(names::ANNOTATION_LAUNCH_HASH).cloned().unwrap_or_default(),
-            created_at: metadata.creation_timestamp.as_ref().map(|time| time.0),
             delete_asked_at: delete_asked_at(&metadata),
             node: spec.node_name,
             addresses: status.pod_ips.into_iter().map(|address| address.ip).collect(),

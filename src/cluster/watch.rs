@@ -100,7 +100,7 @@ mod tests {
         let events = stream::iter(std::iter::once(Event::Init).chain(first_list).chain(later).map(Ok));
         futures::executor::block_on(feed(events, caches.clone(), |index| index, triggers, synced));
         assert!(*is_synced.borrow());
-        assert_eq!(caches.lock().unwrap().of("8").len(), 1);
+        assert_eq!(caches.lock().unwrap().of("ns", "8").len(), 1);
         let announced: Vec<OwnerKey> = std::iter::from_fn(|| triggered.try_recv().ok()).collect();
         assert_eq!(announced.len(), 1);
         assert_eq!(announced[0].owner.uid, "7");

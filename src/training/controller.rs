@@ -2,16 +2,17 @@
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::channel::mpsc;
-use futures::{FutureExt, StreamExt, future};
+use futures::{FutureExt, SinkExt, Stream, StreamExt, future, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Service;
-use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::core::PartialObjectMeta;
 use kube::runtime::WatchStreamExt;
-use kube::runtime::controller::{Action, Config, Controller};
+use kube::runtime::controller::{self, Action, Config, Controller};
 use kube::runtime::reflector::{ObjectRef, Store, store};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, ResourceExt};
@@ -24,6 +25,7 @@ use crate::api::TrainingJob;
 use crate::cluster::backoff::{Backoff, CONFLICT_DELAY};
 use crate::cluster::client::ApiClient;
 use crate::cluster::endpoints::WatchedSlice;
+use crate::cluster::guard::Guarded;
 use crate::cluster::index::OwnerKey;
 use crate::cluster::pod::WatchedPod;
 use crate::cluster::port::ApiError;
@@ -32,7 +34,9 @@ use crate::names;
 use crate::server::metrics::{Kind, Metrics, ReconcileOutcome};
 
 /// A job as it comes from the watch: one that cannot be read is an error of its own and no obstacle to the others.
-type Guarded = DeserializeGuard<TrainingJob>;
+type GuardedJob = Guarded<TrainingJob>;
+/// Where kubectl keeps what was applied last.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Namespace and name.
 type Key = (String, String);
 
@@ -53,7 +57,7 @@ pub struct Options {
 /// Runs until `shutdown`, then lets the reconciles under way finish.
 pub async fn run(options: Options, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
     let Options { client, api, metrics, concurrency, synced } = options;
-    let (jobs, writer) = store::<Guarded>();
+    let (jobs, writer) = store::<GuardedJob>();
     let context = Arc::new(Context {
         api,
         metrics,
@@ -64,27 +68,28 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()> + Send + S
         queued: Mutex::default(),
     });
 
-    let (triggers, triggered) = mpsc::channel(TRIGGER_BUFFER);
+    let (triggers, children_changed) = mpsc::channel(TRIGGER_BUFFER);
     let feeding = feed_children(client.clone(), &context.caches, &triggers);
     drop(triggers);
-    let (feeders, mut filled): (Vec<_>, Vec<_>) = feeding.into_iter().unzip();
+    let (mut feeders, mut filled): (Vec<_>, Vec<_>) = feeding.into_iter().unzip();
+    let (triggers, jobs_changed) = mpsc::channel(TRIGGER_BUFFER);
+    let (jobs_set, jobs_filled) = watch::channel(false);
+    let events = watch_jobs(client).reflect(writer);
+    feeders.push(feed_jobs(events, context.clone(), triggers, jobs_set).boxed());
+    filled.push(jobs_filled);
 
-    let watched = watcher(Api::<Guarded>::all(client), watcher::Config::default())
-        .default_backoff()
-        .modify(|job| job.managed_fields_mut().clear())
-        .reflect(writer);
-    let noticing = context.clone();
-    let watched = watched.inspect(move |event| noticing.notice(event)).touched_objects();
-    let noticing = context.clone();
-    let triggered = triggered.filter(|key| future::ready(concerns_us(key))).map(move |key| {
-        noticing.enqueue((key.namespace.clone(), key.owner.name.clone()));
-        ObjectRef::<Guarded>::new(&key.owner.name).within(&key.namespace)
+    let children_changed = children_changed.filter(|key| future::ready(concerns_us(key)));
+    let owners = children_changed.map(|key| (key.namespace, key.owner.name));
+    let queueing = context.clone();
+    let triggered = stream::select(jobs_changed, owners).map(move |key| {
+        queueing.enqueue(key.clone());
+        ObjectRef::<GuardedJob>::new(&key.1).within(&key.0)
     });
 
     // A decision from half-filled caches would take children that are not listed yet for missing ones.
     let all_filled = async move {
         for flag in &mut filled {
-            // An error means that the feeder has ended, which the watchdog notices.
+            // An error means that the feeder has ended, which ends the controller too.
             let _ = flag.wait_for(|filled| *filled).await;
         }
         synced.send_replace(true);
@@ -96,17 +101,68 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()> + Send + S
             () = shutdown.clone() => return,
         }
         tracing::info!("caches are filled, reconciling TrainingJobs");
-        Controller::for_stream(watched, jobs)
+        // All triggers come through `reconcile_on`. kube's own would announce the jobs of a list before its store shows
+        // them, and would hold back every trigger while one watch is broken.
+        let finding = context.clone();
+        Controller::for_stream(stream::pending(), jobs)
             .with_config(Config::default().concurrency(concurrency))
             .reconcile_on(triggered)
             .graceful_shutdown_on(shutdown.clone())
             .run(reconcile_one, |job, error, context| context.retry(&job, error), context)
-            .for_each(|_| future::ready(()))
+            .for_each(|result| {
+                if let Err(controller::Error::ObjectNotFound(gone)) = result {
+                    finding.dequeue(&(gone.namespace.unwrap_or_default(), gone.name));
+                }
+                future::ready(())
+            })
             .await;
     };
     tokio::select! {
         () = controlling => {}
-        _ = ended => tracing::error!("the watches of child objects have ended"),
+        _ = ended => tracing::error!("the watches have ended"),
+    }
+}
+
+fn watch_jobs(client: kube::Client) -> impl Stream<Item = watcher::Result<Event<GuardedJob>>> + Send {
+    watcher(Api::<GuardedJob>::all(client), watcher::Config::default()).default_backoff().modify(|job| {
+        job.managed_fields_mut().clear();
+        // A second copy of the whole job, for kubectl alone.
+        job.annotations_mut().remove(LAST_APPLIED);
+    })
+}
+
+/// Announces every job that is listed or changes, once the store shows it, and forgets those that are gone.
+async fn feed_jobs(
+    events: impl Stream<Item = watcher::Result<Event<GuardedJob>>>,
+    context: Arc<Context>,
+    mut triggers: mpsc::Sender<Key>,
+    filled: watch::Sender<bool>,
+) {
+    let mut events = std::pin::pin!(events);
+    while let Some(event) = events.next().await {
+        let changed: Vec<Key> = match event {
+            Ok(Event::Init | Event::InitApply(_)) => Vec::new(),
+            Ok(Event::InitDone) => {
+                filled.send_replace(true);
+                let listed = context.jobs.state();
+                context.remember_only(&listed);
+                listed.iter().map(|job| key(job)).collect()
+            }
+            Ok(Event::Apply(job)) => vec![key(&job)],
+            Ok(Event::Delete(job)) => {
+                context.forget(&job);
+                Vec::new()
+            }
+            Err(error) => {
+                tracing::warn!("the watch of TrainingJobs broke and is started again: {error}");
+                Vec::new()
+            }
+        };
+        for key in changed {
+            if triggers.send(key).await.is_err() {
+                return;
+            }
+        }
     }
 }
 
@@ -144,7 +200,7 @@ struct Context {
     api: ApiClient,
     metrics: Arc<Metrics>,
     caches: Shared<Caches>,
-    jobs: Store<Guarded>,
+    jobs: Store<GuardedJob>,
     /// By UID, so that a job made again under its name starts with none.
     memories: Mutex<HashMap<String, Memory>>,
     backoff: Mutex<Backoff<Key>>,
@@ -157,23 +213,22 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn key(job: &Guarded) -> Key {
+fn key(job: &GuardedJob) -> Key {
     (job.namespace().unwrap_or_default(), job.name_any())
 }
 
 impl Context {
-    /// Keeps books about what the watch of jobs shows: what is queued, and what may be forgotten.
-    fn notice(&self, event: &watcher::Result<Event<Guarded>>) {
-        match event {
-            Ok(Event::Apply(job) | Event::InitApply(job)) => self.enqueue(key(job)),
-            Ok(Event::Delete(job)) => {
-                locked(&self.memories).remove(&job.uid().unwrap_or_default());
-                locked(&self.backoff).forget(&key(job));
-                self.dequeue(&key(job));
-            }
-            Ok(Event::Init | Event::InitDone) => {}
-            Err(error) => tracing::warn!("the watch of TrainingJobs broke and is started again: {error}"),
-        }
+    /// Forgets a job that was deleted.
+    fn forget(&self, job: &GuardedJob) {
+        locked(&self.memories).remove(&job.uid().unwrap_or_default());
+        locked(&self.backoff).forget(&key(job));
+        self.dequeue(&key(job));
+    }
+
+    /// Forgets the jobs that are not in a complete list: their deletion was missed.
+    fn remember_only(&self, listed: &[Arc<GuardedJob>]) {
+        let living: HashSet<String> = listed.iter().filter_map(|job| job.uid()).collect();
+        locked(&self.memories).retain(|uid, _| living.contains(uid));
     }
 
     fn enqueue(&self, key: Key) {
@@ -189,7 +244,7 @@ impl Context {
     }
 
     /// When to try a job again that could not be reconciled.
-    fn retry(&self, job: &Guarded, error: &ApiError) -> Action {
+    fn retry(&self, job: &GuardedJob, error: &ApiError) -> Action {
         let key = key(job);
         let delay = match error {
             ApiError::Conflict(_) | ApiError::NotFound(_) => CONFLICT_DELAY,
@@ -201,19 +256,21 @@ impl Context {
 
     /// Reconciles with the memory of that job, which nobody else uses meanwhile: the controller never runs two
     /// reconciles of one object at a time.
-    async fn reconcile(&self, job: &Guarded, now: Timestamp) -> Result<Reconciled, ApiError> {
-        let uid = job.uid().unwrap_or_default();
+    async fn reconcile(&self, guarded: &GuardedJob, now: Timestamp) -> Result<Reconciled, ApiError> {
+        let uid = guarded.uid().unwrap_or_default();
         let mut memory = locked(&self.memories).remove(&uid).unwrap_or_default();
-        let result = match &job.0 {
+        let result = match &guarded.0 {
             Ok(job) => {
-                let observed = locked(&self.caches).observe(&uid);
+                let (namespace, name) = key(guarded);
+                let observed = locked(&self.caches).observe(&namespace, &name, &uid);
                 reconcile(&self.api, job, &observed, &mut memory, now).await
             }
             Err(unreadable) => {
                 report_unreadable(&self.api, &unreadable.metadata, &unreadable.error, &mut memory, now).await
             }
         };
-        let lives = self.jobs.get(&ObjectRef::from_obj(job)).is_some_and(|live| live.uid().as_deref() == Some(&uid));
+        let lives =
+            self.jobs.get(&ObjectRef::from_obj(guarded)).is_some_and(|live| live.uid().as_deref() == Some(&uid));
         if lives && memory != Memory::default() {
             locked(&self.memories).insert(uid, memory);
         }
@@ -221,11 +278,13 @@ impl Context {
     }
 }
 
-async fn reconcile_one(job: Arc<Guarded>, context: Arc<Context>) -> Result<Action, ApiError> {
+async fn reconcile_one(job: Arc<GuardedJob>, context: Arc<Context>) -> Result<Action, ApiError> {
     let (started, now) = (Instant::now(), Timestamp::now());
     let key = key(&job);
     context.dequeue(&key);
-    let result = context.reconcile(&job, now).await;
+    // A panic is a defect of ours, but it must stall one job and not the operator.
+    let reconciling = AssertUnwindSafe(context.reconcile(&job, now)).catch_unwind();
+    let result = reconciling.await.unwrap_or_else(|_| Err(ApiError::Unavailable("the operator panicked".to_owned())));
     let outcome = match &result {
         Err(_) => ReconcileOutcome::Error,
         Ok(Reconciled { changed: true, .. }) => ReconcileOutcome::Changed,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::cluster::endpoints::{ServiceFacts, SliceFacts};
+use crate::cluster::index::ChildMeta;
 use crate::cluster::pod::PodFacts;
 
 /// The children of a job, as the caches have them; each cache may lag behind the cluster, and behind the others.
@@ -20,11 +21,13 @@ pub struct Observed {
     pub slices: Vec<Arc<SliceFacts>>,
 }
 
-/// How long a cache may take to show what we created before we doubt that it was created.
+/// How long a cache may take to show what we created before we doubt that it is there.
 const CACHE_PATIENCE: SignedDuration = SignedDuration::from_secs(30);
 
-/// What the process remembers of one job between reconciles. Losing it, in a crash, costs a few requests and nothing
-/// else.
+/// What the process remembers of one job between reconciles.
+///
+/// Losing it, in a crash, never breaks an invariant. It costs a few requests; and a pod that vanished before status said
+/// that all of its attempt were there is made again instead of being counted as lost.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Memory {
     /// resourceVersion of the job that our last status patch replaced: a cache that still shows it is stale.
@@ -44,6 +47,10 @@ pub struct Memory {
     /// Attempt and rank of the pods that the cache has shown, of the newest attempt: one of them that is missing is lost,
     /// even if the record that all were there was not written yet.
     pub seen: BTreeSet<(u32, u32)>,
+    /// Attempt, and its ranks that have ended well as the last decision counted them; status may not say so yet.
+    pub succeeded: Option<(u32, String)>,
+    /// When this process first looked at the job.
+    pub noticed_at: Option<Timestamp>,
     /// Generation of a job that could not be read and was told so.
     pub unreadable_generation: Option<i64>,
 }
@@ -63,18 +70,33 @@ impl Memory {
         }
         for slice in &observed.slices {
             self.created.remove(&slice.meta.name);
-            if self.slices_changed_from.get(&slice.meta.name) != Some(&slice.meta.resource_version) {
+            if !self.awaits(&slice.meta) {
                 self.slices_changed_from.remove(&slice.meta.name);
             }
         }
         self.created.retain(|_, created| now < *created + CACHE_PATIENCE);
+        self.noticed_at.get_or_insert(now);
+        // A clock that was set back must not hold anything up: what lies in the future was just now.
+        for moment in [&mut self.noticed_at, &mut self.published_at, &mut self.slices_written_at] {
+            *moment = moment.map(|moment| moment.min(now));
+        }
         if self.refusal.as_ref().is_some_and(|refusal| refusal.until <= now) {
             self.refusal = None;
         }
     }
+
+    /// Whether the cache still shows a slice as it was before our last change of it.
+    pub fn awaits(&self, slice: &ChildMeta) -> bool {
+        self.slices_changed_from.get(&slice.name) == Some(&slice.resource_version)
+    }
+
+    /// When the oldest creation that no cache shows becomes doubtful.
+    pub fn doubt_at(&self) -> Option<Timestamp> {
+        self.created.values().min().map(|created| *created + CACHE_PATIENCE)
+    }
 }
 
-/// A create that the apiserver answered with no.
+/// A create that the apiserver answered with no, or not at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// What kind of no.
@@ -96,6 +118,8 @@ pub enum RefusalKind {
     Quota,
     /// Somebody else's object has the name.
     Foreign,
+    /// No answer, or that it cannot do it now: a failing webhook, too many requests.
+    Unanswered,
 }
 
 impl RefusalKind {
@@ -105,6 +129,7 @@ impl RefusalKind {
             RefusalKind::Content => SignedDuration::from_mins(5),
             RefusalKind::Quota => SignedDuration::from_secs(15),
             RefusalKind::Foreign => SignedDuration::from_mins(1),
+            RefusalKind::Unanswered => SignedDuration::from_secs(2),
         }
     }
 }

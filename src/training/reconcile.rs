@@ -1,7 +1,7 @@
 //! One reconcile of one TrainingJob: decide, execute, publish. The operator and the simulated cluster both call this.
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use serde_json::json;
 
 use super::decide::decide;
@@ -9,7 +9,7 @@ use super::events::events;
 use super::observe::{Memory, Observed, Refusal, RefusalKind};
 use super::status::{FINISHED, Situation, describe, whole_second};
 use super::validate::Problem;
-use crate::api::conditions::Seen;
+use crate::api::conditions::{Seen, holds};
 use crate::api::{TrainingJob, TrainingJobStatus};
 use crate::cluster::execute::{Executed, execute};
 use crate::cluster::plan::{Action, Plan, Publish, earliest};
@@ -67,6 +67,7 @@ pub async fn reconcile<A: ApiServer>(
         }
         Err(error) => return Err(error),
     }
+    memory.succeeded = plan.status.attempt.zip(plan.status.succeeded_ranks.clone());
     let (published, publish_at) = publish(api, job, &plan, memory, now).await?;
     changed |= published;
     Ok(Reconciled { changed, wake_at: earliest(plan.wake_at, publish_at) })
@@ -92,8 +93,8 @@ pub async fn report_unreadable<A: ApiServer>(
     }
     let id = ObjectId::new(Resource::TrainingJob, namespace, name);
     let live = api.read(&id).await?.unwrap_or_default();
-    let conditions = live["status"]["conditions"].as_array().into_iter().flatten();
-    if conditions.into_iter().any(|condition| condition["type"] == FINISHED && condition["status"] == "True") {
+    let conditions: Vec<Condition> = serde_json::from_value(live["status"]["conditions"].clone()).unwrap_or_default();
+    if holds(&conditions, FINISHED) {
         // A newer operator finished it; its outcome stands, whatever we can make of its spec.
         memory.unreadable_generation = meta.generation;
         return Ok(unchanged);
@@ -103,13 +104,22 @@ pub async fn report_unreadable<A: ApiServer>(
         value: error.to_owned(),
         remedy: "correct it; if the field is newer than this operator, upgrade the operator".to_owned(),
     };
-    let mut status = TrainingJobStatus::default();
+    let mut status = TrainingJobStatus { conditions, ..TrainingJobStatus::default() };
     let seen = Seen { now: whole_second(now), generation: meta.generation };
     describe(&mut status, &Situation::Invalid(vec![problem]), seen);
-    let patch = json!({"metadata": {"uid": uid}, "status": status});
-    api.patch_status(&id, &patch).await?;
+    // What the status says besides stays: it may be of a time when the job could be read.
+    let said = json!({
+        "observedGeneration": status.observed_generation,
+        "message": status.message,
+        "conditions": status.conditions,
+    });
+    let unsaid = said.as_object().into_iter().flatten().any(|(field, value)| live["status"][field] != *value);
+    if unsaid {
+        let version = &live["metadata"]["resourceVersion"];
+        api.patch_status(&id, &json!({"metadata": {"uid": uid, "resourceVersion": version}, "status": said})).await?;
+    }
     memory.unreadable_generation = meta.generation;
-    Ok(Reconciled { changed: true, wake_at: None })
+    Ok(Reconciled { changed: unsaid, wake_at: None })
 }
 
 /// Remembers what the caches will show in a moment.
@@ -140,6 +150,7 @@ fn note_writes(memory: &mut Memory, observed: &Observed, actions: &[Action], now
 fn refusal(job: &TrainingJob, id: &ObjectId, error: &ApiError, now: Timestamp) -> Refusal {
     let kind = match error {
         ApiError::QuotaExceeded(_) => RefusalKind::Quota,
+        ApiError::Unavailable(_) => RefusalKind::Unanswered,
         _ => RefusalKind::Content,
     };
     Refusal { kind, message: format!("{id}: {error}"), until: now + kind.pause(), generation: job.metadata.generation }

@@ -48,7 +48,7 @@ impl SimulatedOperator for Operator {
     async fn reconcile(&mut self, api: &World, key: &ObjectId, now: Timestamp) -> Result<Option<Timestamp>, String> {
         let Some(job) = self.jobs.get(key) else { return Ok(None) };
         let uid = job.metadata.uid.clone().unwrap_or_default();
-        let observed = self.caches.observe(&uid);
+        let observed = self.caches.observe(&key.namespace, &key.name, &uid);
         let memory = self.memories.entry(uid).or_default();
         let reconciled = reconcile(api, job, &observed, memory, now).await;
         reconciled.map(|reconciled| reconciled.wake_at).map_err(|error| error.to_string())

@@ -25,6 +25,10 @@ pub const SUSPENDED: &str = "Suspended";
 /// Condition: the job ended well, but what it reported could not be taken.
 pub const RESULTS_REFUSED: &str = "ResultsRefused";
 
+/// Longest message, in bytes: it stands in status and in three to six conditions, and quotes what users wrote.
+const LONGEST_MESSAGE: usize = 2_048;
+/// Longest message of a failed attempt, in bytes; ten of them are kept.
+const LONGEST_RECORD: usize = 512;
 /// Longest part of a log line that a message quotes, in bytes.
 const LAST_LINE: usize = 160;
 
@@ -168,6 +172,7 @@ impl Situation {
                 RefusalKind::Content => State::Refused,
                 RefusalKind::Quota => State::QuotaExceeded,
                 RefusalKind::Foreign => State::NameTaken,
+                RefusalKind::Unanswered => State::Waiting,
             },
             Situation::Starting { why: None, .. } => State::Starting,
             Situation::Starting { why: Some(_), .. } => State::Waiting,
@@ -191,13 +196,15 @@ impl Situation {
                 ),
                 RefusalKind::Quota => format!("waiting for quota: {}", refusal.message),
                 RefusalKind::Foreign => refusal.message.clone(),
+                RefusalKind::Unanswered => format!("asking again: {}", refusal.message),
             },
             Situation::Starting { started: 0, nodes, why: None } => format!("starting {nodes} {}", plural(*nodes)),
             Situation::Starting { started, nodes, why: None } => format!("{started} of {nodes} pods have started"),
             Situation::Starting { started: 0, why: Some(why), .. } => why.clone(),
             Situation::Starting { started, why: Some(why), .. } => format!("{why}; {started} have started"),
             Situation::Restarting { next } => {
-                let last = status.attempts.last().filter(|record| Some(record.attempt + 1) == status.attempt);
+                let last =
+                    status.attempts.last().filter(|record| Some(record.attempt.saturating_add(1)) == status.attempt);
                 last.map_or_else(|| next.clone(), |record| format!("{}; {next}", summary(record)))
             }
             Situation::Running { nodes: 1 } => "the pod runs".to_owned(),
@@ -233,7 +240,7 @@ fn complete_message(status: &TrainingJobStatus, refused: Option<Refused>) -> Str
 /// Writes a situation into a status: conditions, message, and what only this situation brings.
 pub fn describe(status: &mut TrainingJobStatus, situation: &Situation, seen: Seen) {
     let state = situation.state();
-    let message = situation.message(status);
+    let message = shorten(&situation.message(status), LONGEST_MESSAGE).to_owned();
     let (ready, reconciling, stalled) = state.standing();
     let reason = state.as_str();
     let list = &mut status.conditions;
@@ -269,8 +276,8 @@ pub fn describe(status: &mut TrainingJobStatus, situation: &Situation, seen: See
     status.observed_generation = seen.generation;
 }
 
-/// Remembers a failed attempt, and forgets the oldest when there are too many. A node whose clock is ahead cannot make
-/// the failure lie in the future, which the wait before the restart is counted from.
+/// Remembers a failed attempt, and forgets the oldest when there are too many. What a node's clock says of the future is
+/// taken for now.
 pub fn remember(status: &mut TrainingJobStatus, attempt: u32, failure: &Failure, with_log: bool, now: Timestamp) {
     let Failure { cause, time, rank, pod, node, container, exit_code, message, log_tail } = failure.clone();
     status.attempts.push(AttemptRecord {
@@ -282,7 +289,7 @@ pub fn remember(status: &mut TrainingJobStatus, attempt: u32, failure: &Failure,
         node,
         container,
         exit_code,
-        message,
+        message: shorten(&message, LONGEST_RECORD).to_owned(),
         log_tail: log_tail.filter(|_| with_log),
     });
     let surplus = status.attempts.len().saturating_sub(MAX_ATTEMPT_RECORDS);
@@ -315,6 +322,7 @@ pub fn differs_materially(old: &TrainingJobStatus, new: &TrainingJobStatus) -> b
         bare.message = None;
         bare.pods = None;
         bare.launched_attempt = None;
+        bare.succeeded_ranks = None;
         bare.effective = None;
         let mut standing: Vec<(String, String, String)> = std::mem::take(&mut bare.conditions)
             .into_iter()

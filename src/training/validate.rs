@@ -13,10 +13,13 @@ use crate::api::{
     TrainingJobSpec, reserved,
 };
 use crate::names;
+use crate::text::shorten;
 
 const DEFAULT_MAX_RESTARTS: i32 = 3;
 const DEFAULT_BACKOFF: SignedDuration = SignedDuration::from_secs(1);
 const DEFAULT_MAX_BACKOFF: SignedDuration = SignedDuration::from_mins(5);
+/// Longest part of a wrong value that is quoted, in bytes: it may be a whole tree.
+const LONGEST_VALUE: usize = 200;
 const SHARED_MEMORY_PATH: &str = "/dev/shm";
 
 /// A TrainingJob whose spec makes sense, with every default filled in.
@@ -104,7 +107,8 @@ impl fmt::Display for Problem {
 
 impl Problem {
     fn new(field: &str, value: impl ToString, remedy: &str) -> Self {
-        Problem { field: field.to_owned(), value: value.to_string(), remedy: remedy.to_owned() }
+        let value = shorten(&value.to_string(), LONGEST_VALUE).to_owned();
+        Problem { field: field.to_owned(), value, remedy: remedy.to_owned() }
     }
 }
 

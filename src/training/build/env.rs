@@ -32,7 +32,7 @@ pub fn variables(job: &ValidJob, template: &Value, rank: u32, attempt: u32) -> V
 /// torchrun is left at its static rendezvous, in which the node's rank is the one we give: so rank 0, whose results
 /// count, is always in pod 0.
 fn torch(job: &ValidJob, template: &Value, rank: u32, attempt: u32, leader: &str) -> Vec<Value> {
-    let port = FIRST_PORT + (attempt - 1) % PORTS;
+    let port = FIRST_PORT + attempt.saturating_sub(1) % PORTS;
     let processes = processes(job, template);
     // With `auto` and no GPUs asked for, torchrun counts the processes itself; a plain launch is one process.
     let local = processes.unwrap_or(1);
@@ -40,8 +40,8 @@ fn torch(job: &ValidJob, template: &Value, rank: u32, attempt: u32, leader: &str
     vec![
         variable("MASTER_ADDR", leader),
         variable("MASTER_PORT", port),
-        variable("WORLD_SIZE", job.nodes * local),
-        variable("RANK", rank * local),
+        variable("WORLD_SIZE", job.nodes.saturating_mul(local)),
+        variable("RANK", rank.saturating_mul(local)),
         variable("LOCAL_WORLD_SIZE", local),
         variable("PET_NNODES", job.nodes),
         variable("PET_NPROC_PER_NODE", per_node),
@@ -70,7 +70,7 @@ fn gpus(job: &ValidJob, template: &Value) -> Option<u32> {
     let count: u32 = (limits.iter().filter(|(name, _)| name.ends_with("/gpu")))
         .filter_map(|(_, count)| count.as_u64().or_else(|| count.as_str()?.parse().ok()))
         .filter_map(|count| u32::try_from(count).ok())
-        .sum();
+        .fold(0, u32::saturating_add);
     (count > 0).then_some(count)
 }
 

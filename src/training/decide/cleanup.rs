@@ -28,13 +28,12 @@ pub(super) fn tidy(
         return plan;
     }
     let everything = pods_due.is_some_and(|due| due <= now);
-    let stale = |slice: &ChildMeta| memory.slices_changed_from.get(&slice.name) == Some(&slice.resource_version);
     if everything {
         plan.actions.extend(observed.slices.iter().map(|slice| delete(Resource::EndpointSlice, &slice.meta)));
         plan.actions.extend(observed.service.iter().map(|service| delete(Resource::Service, &service.meta)));
     } else {
         // DNS goes first here too: an address of an ended pod may soon be another pod's.
-        let slices = observed.slices.iter().filter(|slice| !stale(&slice.meta));
+        let slices = observed.slices.iter().filter(|slice| !memory.awaits(&slice.meta));
         plan.actions.extend(launch::empty_slices(slices.map(AsRef::as_ref)));
     }
     // A job that ended well may still have sidecars running, one that failed may have other ranks.

@@ -5,27 +5,30 @@ use jiff::{SignedDuration, Timestamp};
 use super::outcome;
 use super::view::View;
 use crate::api::TrainingJobStatus;
+use crate::api::conditions;
 use crate::cluster::endpoints::{EndpointFacts, SliceFacts};
-use crate::cluster::plan::{Action, Plan, earliest};
+use crate::cluster::plan::{Action, Plan};
 use crate::cluster::port::{ObjectId, Resource};
 use crate::names::{self, AddressFamily};
 use crate::training::build::{pod::build_pod, service};
 use crate::training::observe::Refusal;
-use crate::training::policy::{backoff, rank_state::RankState, waiting};
-use crate::training::status::Situation;
+use crate::training::policy::{rank_state::RankState, waiting};
+use crate::training::status::{SUSPENDED, Situation};
 use crate::training::validate::ValidJob;
 
 /// Addresses that come one by one are written in waves, at most this often.
 const SLICE_INTERVAL: SignedDuration = SignedDuration::from_millis(500);
 
+/// Most pods created in one reconcile; more follow in the next. Bounds what a large template costs in memory.
+const MOST_CREATES: usize = 128;
+
 /// Creates what the attempt lacks, publishes host names, and says how far it is.
 pub(super) fn launch(view: &View) -> Plan<TrainingJobStatus> {
     if view.valid.suspended {
-        return view.say(&Situation::Suspended);
+        return rest(view);
     }
-    if let Some(at) = backoff_until(view).filter(|at| view.now < *at) {
-        let used = view.restarts();
-        let next = format!("restart {used} of {} comes at {at:.0}", view.valid.max_restarts);
+    if let Some(at) = view.status.retry_time.as_ref().map(|time| time.0).filter(|at| view.now < *at) {
+        let next = format!("restart {} of {} comes at {at:.0}", view.restarts(), view.valid.max_restarts);
         return view.say(&Situation::Restarting { next }).waking_at(Some(at)).waking_at(outcome::deadline(view));
     }
     let refusal = view.memory.refusal.as_ref().filter(|refusal| refusal.generation == view.job.metadata.generation);
@@ -44,18 +47,24 @@ pub(super) fn launch(view: &View) -> Plan<TrainingJobStatus> {
         }
         actions.extend(creations(view));
     }
-    let wake_at = earliest(wake_at, refusal.map(|refusal| refusal.until));
-    let mut plan = view.say(&situation(view, refusal)).waking_at(wake_at).waking_at(outcome::deadline(view));
+    let more_to_create = (view.missing.len() > MOST_CREATES && refusal.is_none()).then_some(view.now);
+    let mut plan = view.say(&situation(view, refusal));
+    for at in [wake_at, refusal.map(|refusal| refusal.until), view.memory.doubt_at(), more_to_create] {
+        plan = plan.waking_at(at);
+    }
     plan.checks = checks;
     plan.actions = actions;
-    plan
+    plan.waking_at(outcome::deadline(view))
 }
 
-/// When the wait before this attempt is over; `None` when there is none.
-fn backoff_until(view: &View) -> Option<Timestamp> {
-    let last = view.status.attempts.last().filter(|record| record.attempt + 1 == view.attempt)?;
-    let wait = backoff::wait_before(view.restarts(), view.valid.backoff, view.valid.max_backoff);
-    last.time.0.checked_add(wait).ok()
+/// A suspended job rests. That no pod runs is said, the first time, only when the live cluster says so too: quota may be
+/// given to others on it.
+fn rest(view: &View) -> Plan<TrainingJobStatus> {
+    let mut plan = view.say_suspended(&Situation::Suspended);
+    if !conditions::holds(&view.status.conditions, SUSPENDED) {
+        plan.checks.push(view.pods_are_gone(view.attempt + 1, Vec::new()));
+    }
+    plan
 }
 
 fn situation(view: &View, refusal: Option<&Refusal>) -> Situation {
@@ -63,7 +72,7 @@ fn situation(view: &View, refusal: Option<&Refusal>) -> Situation {
         return Situation::Refused(refusal.clone());
     }
     let nodes = view.valid.nodes;
-    let started = view.count(|state| *state != RankState::Waiting);
+    let started = view.count_started();
     // Once all have started the attempt runs, even while the first of its ranks come to their end.
     if started == nodes {
         return Situation::Running { nodes };
@@ -77,34 +86,38 @@ fn situation(view: &View, refusal: Option<&Refusal>) -> Situation {
     Situation::Starting { started, nodes, why }
 }
 
-/// The Service first, since a pod's own host name is looked up under it, then the pods by rank.
-fn creations(view: &View) -> Vec<Action> {
-    let job = view.valid;
-    let mut actions = Vec::with_capacity(view.missing.len() + 1);
-    let service_name = names::service(&job.name, &job.uid);
-    if job.nodes > 1 && view.observed.service.is_none() && !view.memory.created.contains_key(&service_name) {
-        actions.push(create(job, Resource::Service, &service_name, service::build_service(job)));
-    }
-    let template = job.template.parse();
-    for &rank in &view.missing {
-        let pod = build_pod(job, &template, rank, view.attempt);
-        actions.push(create(job, Resource::Pod, &view.pod_name(rank), pod));
-    }
-    actions
+/// The pods that are missing, by rank, as many as one reconcile may create.
+fn creations(view: &View) -> impl Iterator<Item = Action> {
+    let template = view.valid.template.parse();
+    view.missing.iter().take(MOST_CREATES).map(move |&rank| {
+        let pod = build_pod(view.valid, &template, rank, view.attempt);
+        create(view.valid, Resource::Pod, &view.pod_name(rank), pod)
+    })
 }
 
 fn create(job: &ValidJob, resource: Resource, name: &str, object: serde_json::Value) -> Action {
     Action::Create { id: ObjectId::new(resource, &job.namespace, name), owner_uid: job.uid.clone(), object }
 }
 
-/// The slices as they should be, in waves: from when rank 0 has its address.
+/// What DNS needs. The Service comes first, since a pod's own host name is looked up under it; then the slices as they
+/// should be, in waves, from when rank 0 has its address.
 fn name_writes(view: &View) -> (Vec<Action>, Option<Timestamp>) {
-    let leader_has_address =
-        view.ranks.first().is_some_and(|rank| rank.pod.rank == 0 && !rank.pod.addresses.is_empty());
-    if view.valid.nodes == 1 || !leader_has_address {
+    let job = view.valid;
+    if job.nodes == 1 {
         return (Vec::new(), None);
     }
-    let actions: Vec<Action> = AddressFamily::ALL
+    let service_name = names::service(&job.name, &job.uid);
+    let has_service = view.observed.service.is_some() || view.memory.created.contains_key(&service_name);
+    let mut actions: Vec<Action> = (!has_service)
+        .then(|| create(job, Resource::Service, &service_name, service::build_service(job)))
+        .into_iter()
+        .collect();
+    let leader_has_address =
+        view.ranks.first().is_some_and(|rank| rank.pod.rank == 0 && !rank.pod.addresses.is_empty());
+    if !leader_has_address {
+        return (actions, None);
+    }
+    let slices: Vec<Action> = AddressFamily::ALL
         .into_iter()
         .filter_map(|family| {
             let wanted = service::endpoints(view.ranks.iter().map(|rank| rank.pod.as_ref()), family);
@@ -112,9 +125,12 @@ fn name_writes(view: &View) -> (Vec<Action>, Option<Timestamp>) {
         })
         .collect();
     let next_wave = view.memory.slices_written_at.map(|written| written + SLICE_INTERVAL);
-    match next_wave.filter(|next| view.now < *next && !actions.is_empty()) {
-        Some(next) => (Vec::new(), Some(next)),
-        None => (actions, None),
+    match next_wave.filter(|next| view.now < *next && !slices.is_empty()) {
+        Some(next) => (actions, Some(next)),
+        None => {
+            actions.extend(slices);
+            (actions, None)
+        }
     }
 }
 
@@ -123,16 +139,11 @@ fn slice_write(view: &View, family: AddressFamily, wanted: &[EndpointFacts]) -> 
     let name = names::endpoint_slice(&job.name, &job.uid, family);
     let present = view.observed.slices.iter().find(|slice| slice.meta.name == name);
     match present {
-        Some(slice) if slice.endpoints == wanted || is_stale(view, slice) => None,
+        Some(slice) if slice.endpoints == wanted || view.memory.awaits(&slice.meta) => None,
         Some(slice) => Some(change_slice(slice, family, wanted)),
         None if wanted.is_empty() || view.memory.created.contains_key(&name) => None,
         None => Some(create(job, Resource::EndpointSlice, &name, service::build_slice(job, family, wanted))),
     }
-}
-
-/// Whether the cache still shows the slice as it was before our last change.
-fn is_stale(view: &View, slice: &SliceFacts) -> bool {
-    view.memory.slices_changed_from.get(&slice.meta.name) == Some(&slice.meta.resource_version)
 }
 
 fn change_slice(slice: &SliceFacts, family: AddressFamily, endpoints: &[EndpointFacts]) -> Action {
@@ -145,7 +156,11 @@ pub(super) fn clear_stale_names(view: &View) -> Vec<Action> {
     let suffix = format!("-{}", view.attempt);
     let of_older = |slice: &SliceFacts| slice.endpoints.iter().any(|endpoint| !endpoint.hostname.ends_with(&suffix));
     empty_slices(
-        view.observed.slices.iter().filter(|slice| of_older(slice) && !is_stale(view, slice)).map(AsRef::as_ref),
+        view.observed
+            .slices
+            .iter()
+            .filter(|slice| of_older(slice) && !view.memory.awaits(&slice.meta))
+            .map(AsRef::as_ref),
     )
 }
 

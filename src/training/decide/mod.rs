@@ -70,23 +70,15 @@ fn say(
     let old = status.clone();
     let mut new = status;
     status::describe(&mut new, situation, Seen { now: status::whole_second(now), generation: job.metadata.generation });
-    let publish = urgency(job, &old, &new, situation.state(), memory, now);
+    let publish = urgency(&old, &new, situation.state(), memory, now);
     Plan::status_only(new, publish)
 }
 
 /// How soon a changed status has to be written: a new situation at once, progress within one at intervals.
-fn urgency(
-    job: &TrainingJob,
-    old: &TrainingJobStatus,
-    new: &TrainingJobStatus,
-    state: State,
-    memory: &Memory,
-    now: Timestamp,
-) -> Publish {
+fn urgency(old: &TrainingJobStatus, new: &TrainingJobStatus, state: State, memory: &Memory, now: Timestamp) -> Publish {
     let untouched = old.observed_generation.unwrap_or(-1) < 0;
     if untouched && matches!(state, State::Starting | State::Waiting) {
-        let created = job.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
-        return Publish::By(created + FIRST_STATUS_DELAY);
+        return Publish::By(memory.noticed_at.unwrap_or(now) + FIRST_STATUS_DELAY);
     }
     match memory.published_at {
         Some(published) if !status::differs_materially(old, new) => Publish::By(published + PROGRESS_INTERVAL),

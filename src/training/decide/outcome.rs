@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
 use super::view::View;
 use crate::api::{FailureLogs, TrainingJobStatus};
 use crate::cluster::plan::{Plan, Publish};
 use crate::cluster::pod::ContainerState;
+use crate::training::policy::backoff;
 use crate::training::policy::culprit::{culprit, settles_at};
 use crate::training::policy::rank_state::{Failure, RankState, lost};
 use crate::training::policy::results::{Refused, results};
@@ -19,7 +21,7 @@ const LAST_ATTEMPT: u32 = 9_999;
 
 /// Ends the job, or its attempt, if the attempt in force is over.
 pub(super) fn judge(view: &View) -> Option<Plan<TrainingJobStatus>> {
-    if view.count(|state| *state == RankState::Succeeded) == view.valid.nodes {
+    if view.count_succeeded() == view.valid.nodes {
         return Some(view.say(&Situation::Complete(reported(view))));
     }
     if deadline(view).is_some_and(|deadline| deadline <= view.now) {
@@ -83,11 +85,9 @@ fn end_attempt(view: &View, failure: &Failure) -> Plan<TrainingJobStatus> {
     if used >= allowed {
         return give_up(FailReason::MaxRestartsReached, format!("{used} of {allowed} restarts used (maxRestarts)"));
     }
-    if view.attempt >= LAST_ATTEMPT {
-        return give_up(FailReason::AttemptsExhausted, "attempt numbers are used up: make the job again".to_owned());
-    }
     let mut raised = status.clone();
     raised.restarts = Some(used + 1);
+    raised.retry_time = retry_time(view, failure).map(Time);
     let next = format!("restart {} of {allowed} follows", used + 1);
     raise(view, raised, &Situation::Restarting { next })
 }
@@ -97,40 +97,54 @@ fn end_attempt(view: &View, failure: &Failure) -> Plan<TrainingJobStatus> {
 /// says nothing about the new spec.
 pub(super) fn leave_edited(view: &View) -> Option<Plan<TrainingJobStatus>> {
     let hash = view.valid.launch_hash();
-    if view.attempt >= LAST_ATTEMPT || view.ranks.iter().all(|rank| rank.pod.launch_hash == hash) {
+    if view.ranks.iter().all(|rank| rank.pod.launch_hash == hash) {
         return None;
     }
     if view.valid.suspended {
         return leave_suspended(view);
     }
     let next = "the spec was edited while the job was suspended: all pods start again".to_owned();
-    Some(raise(view, view.counted_status(), &Situation::Restarting { next }))
+    Some(raise(view, TrainingJobStatus { retry_time: None, ..view.counted_status() }, &Situation::Restarting { next }))
 }
 
 /// Leaves the attempt in force behind if the job is suspended.
 pub(super) fn leave_suspended(view: &View) -> Option<Plan<TrainingJobStatus>> {
-    let has_pods = !view.ranks.is_empty() || view.unseen > 0;
-    if !view.valid.suspended || !has_pods || view.attempt >= LAST_ATTEMPT {
+    if !view.valid.suspended || !view.is_begun() {
         return None;
     }
     let mut status = view.counted_status();
     status.start_time = None;
+    status.retry_time = None;
     let left = view.ranks.iter().filter(|rank| !rank.pod.is_terminal()).count();
     Some(raise(view, status, &Situation::Suspending { left }))
 }
 
+/// When the next attempt may start: the wait counts from the failure, but by our clock, so a node's that is behind makes
+/// no failure older than a minute.
+fn retry_time(view: &View, failure: &Failure) -> Option<Timestamp> {
+    let wait = backoff::wait_before(view.restarts() + 1, view.valid.backoff, view.valid.max_backoff);
+    let oldest = view.now.checked_sub(SignedDuration::from_mins(1)).ok()?;
+    failure.time.clamp(oldest, view.now).checked_add(wait).ok().map(status::whole_second)
+}
+
 /// Puts the next attempt on record. Nothing else happens in this reconcile.
 fn raise(view: &View, mut status: TrainingJobStatus, situation: &Situation) -> Plan<TrainingJobStatus> {
+    if view.attempt >= LAST_ATTEMPT {
+        let message = format!("attempt {LAST_ATTEMPT} was the last that host names have room for: make the job again");
+        return view.say_with(status, &Situation::Failed { reason: FailReason::AttemptsExhausted, message });
+    }
     status.attempt = Some(view.attempt + 1);
+    status.succeeded_ranks = None;
+    status.results = None;
     view.say_with(status, situation)
 }
 
-/// What rank 0 reported.
-fn reported(view: &View) -> Result<Option<BTreeMap<String, Value>>, Refused> {
-    let leader = view.ranks.iter().find(|rank| rank.pod.rank == 0);
+/// What rank 0 reported: in its pod if that is still there, else what was kept of it.
+pub(super) fn reported(view: &View) -> Result<Option<BTreeMap<String, Value>>, Refused> {
+    let leader = view.ranks.iter().find(|rank| rank.pod.rank == 0 && rank.state == RankState::Succeeded);
     let container = leader.and_then(|rank| rank.pod.container(&view.valid.container));
     match container.map(|container| &container.state) {
         Some(ContainerState::Ended(ended)) => results(ended.message.as_deref().unwrap_or_default()),
-        _ => Ok(None),
+        _ => Ok(view.status.results.clone()),
     }
 }

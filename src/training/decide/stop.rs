@@ -1,7 +1,7 @@
 //! Stopping what is left of older attempts.
 
-use super::launch;
 use super::view::View;
+use super::{launch, outcome};
 use crate::api::TrainingJobStatus;
 use crate::cluster::plan::{Action, Plan};
 use crate::cluster::pod::PodFacts;
@@ -31,7 +31,10 @@ pub(super) fn stop_older(view: &View) -> Option<Plan<TrainingJobStatus>> {
         (false, 0) => Situation::Restarting { next: "its pods are gone".to_owned() },
         (false, left) => Situation::Restarting { next: format!("waiting for {left} pods of the last attempt to end") },
     };
-    let mut plan = view.say(&situation);
+    let mut plan = match view.valid.suspended {
+        true => view.say_suspended(&situation),
+        false => view.say(&situation).waking_at(outcome::deadline(view)),
+    };
     if names_seem_clear && !actions.is_empty() {
         plan.checks.push(view.names_are_cleared());
     }

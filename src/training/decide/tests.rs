@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::conditions::{self, READY, STALLED};
-use crate::cluster::endpoints::{EndpointFacts, SliceFacts};
+use crate::cluster::endpoints::{EndpointFacts, ServiceFacts, SliceFacts};
 use crate::cluster::index::ChildMeta;
 use crate::cluster::plan::{Action, Check};
 use crate::cluster::pod::{ContainerFacts, ContainerState, Ended, Phase, PodFacts};
@@ -60,7 +60,6 @@ impl Case {
             attempt,
             phase,
             launch_hash: hash,
-            created_at: Some(seconds(1)),
             addresses: vec![format!("10.0.{attempt}.{rank}")],
             containers: containers.into_iter().collect(),
             ..PodFacts::default()
@@ -86,6 +85,8 @@ impl Case {
         };
         let name = names::endpoint_slice("j", UID, AddressFamily::V4);
         let meta = ChildMeta { namespace: "ns".into(), name, resource_version: "5".into(), ..ChildMeta::default() };
+        let service = ChildMeta { namespace: "ns".into(), name: names::service("j", UID), ..ChildMeta::default() };
+        self.observed.service = Some(Arc::new(ServiceFacts { meta: service }));
         self.observed.slices = vec![Arc::new(SliceFacts { meta, endpoints: ranks.map(endpoint).collect() })];
         self
     }
@@ -162,16 +163,16 @@ fn what_was_created_is_not_created_again_before_the_cache_shows_it() {
 #[test]
 fn half_an_attempt_is_completed() {
     let case = Case::new(json!({"nodes": 2})).pod(0, 1, Phase::Pending, None).slice(1, 0..1);
-    assert_eq!(short(&case.plan()), ["+Service", "+Pod 1-1"]);
+    assert_eq!(short(&case.plan()), ["+Pod 1-1"]);
 }
 
 #[test]
 fn names_are_published_from_rank_0_on_and_in_waves() {
     let mut case = Case::new(json!({"nodes": 3})).running(1, 1).running(2, 1);
     case.memory.created.insert(names::pod("j", UID, names::ROLE_WORKER, 0, 1), seconds(0));
-    assert!(short(&case.plan()).is_empty(), "rank 0 has no address yet");
+    assert_eq!(short(&case.plan()), ["+Service"], "rank 0 has no address yet");
     let mut case = case.running(0, 1);
-    assert_eq!(short(&case.plan()), ["+EndpointSlice"]);
+    assert_eq!(short(&case.plan()), ["+Service", "+EndpointSlice"]);
 
     case = case.slice(1, 0..2).at(at(400));
     case.memory.slices_written_at = Some(at(0));
@@ -212,7 +213,7 @@ fn a_finished_job_is_tidied_up_and_nothing_else() {
     assert_eq!(short(&plan), ["~EndpointSlice 0", "-Pod 0-1"], "names first, then the pod that goes on");
     assert_eq!(plan.wake_at, Some(seconds(17)));
     let plan = case.at(seconds(17)).plan();
-    assert_eq!(plan.actions.len(), 3, "slice and both pods: {:?}", short(&plan));
+    assert_eq!(plan.actions.len(), 4, "slice, service and both pods: {:?}", short(&plan));
 
     let mut spent = Case::new(json!({"deleteAfterFinished": "1s"})).status(|status| {
         conditions::set(&mut status.conditions, FINISHED, true, "r", "m", Seen { now: seconds(0), generation: None });
@@ -256,7 +257,7 @@ fn an_older_attempt_leaves_dns_first_and_is_gone_before_the_next_one_starts() {
 
     let gone = raised(Case::new(json!({"nodes": 2})).ended(0, 1, 1, 10).slice(1, 0..0));
     let plan = gone.plan();
-    assert_eq!(short(&plan), ["+Service", "+Pod 0-2", "+Pod 1-2"], "the ended pod stays for its log");
+    assert_eq!(short(&plan), ["+Pod 0-2", "+Pod 1-2"], "the ended pod stays for its log");
     assert!(matches!(&plan.checks[1], Check::NamesAreCleared { attempt: 2, .. }));
     assert!(matches!(&plan.checks[2], Check::PodsAreGone { below_attempt: 2, .. }));
 }
@@ -285,7 +286,7 @@ fn a_pod_that_was_there_and_is_gone_is_lost_once_the_cluster_says_so_too() {
     let expected = names::pod("j", UID, names::ROLE_WORKER, 1, 1);
     assert!(matches!(&plan.checks[..], [Check::PodsAreGone { absent, .. }] if absent == &[expected]));
     assert_eq!((plan.status.attempt, plan.status.attempts[0].rank), (Some(2), Some(1)));
-    assert_eq!(short(&launched(0).plan()), ["+Service", "+Pod 1-1"], "not all were there yet");
+    assert_eq!(short(&launched(0).plan()), ["+Pod 1-1"], "not all were there yet");
 }
 
 #[test]
@@ -365,4 +366,67 @@ fn progress_is_written_at_intervals() {
     let plan = case.running(0, 1).at(seconds(4)).plan();
     assert_eq!(plan.status.message.as_deref(), Some("1 of 2 pods have started"));
     assert_eq!(plan.publish, Publish::By(seconds(3) + SignedDuration::from_secs(5)));
+}
+
+#[test]
+fn a_rank_that_ended_well_is_not_forgotten_with_its_pod() {
+    let mut case = Case::new(json!({"nodes": 2})).ended(0, 1, 0, 5).running(1, 1).slice(1, 0..2);
+    let status = case.plan().status;
+    assert_eq!(status.succeeded_ranks.as_deref(), Some("0"));
+    case = case.status(|old| *old = status);
+    case.observed.pods.remove(0);
+    let plan = case.plan();
+    assert_eq!((ready(&plan), plan.status.attempt, plan.status.pods.as_ref().unwrap().succeeded), ("Running", Some(1), 1));
+    case.observed.pods.clear();
+    assert!(holds(&case.ended(1, 1, 0, 9).plan(), COMPLETE), "both have ended, each in its time");
+}
+
+#[test]
+fn an_end_that_was_seen_stays_one_whatever_a_later_deletion_says() {
+    let mut case = Case::new(json!({"nodes": 2})).ended(0, 1, 0, 5).running(1, 1).slice(1, 0..2);
+    case.memory.succeeded = Some((1, "0".into()));
+    Arc::make_mut(&mut case.observed.pods[0]).delete_asked_at = Some(seconds(4));
+    assert_eq!(case.plan().status.attempt, Some(1));
+}
+
+#[test]
+fn a_deadline_starts_anew_after_a_suspension_that_met_no_pods() {
+    let spec = json!({"activeDeadline": "1h", "suspend": true});
+    let mut case = Case::new(spec).at(seconds(10)).status(|status| {
+        status.attempt = Some(2);
+        status.start_time = Some(Time(seconds(1)));
+    });
+    case = case.then();
+    assert_eq!(case.job.status.as_ref().unwrap().start_time, None);
+    case.job.spec.suspend = Some(false);
+    assert_eq!(short(&case.at(seconds(9_999)).plan()), ["+Pod 0-2"]);
+}
+
+#[test]
+fn a_job_is_called_suspended_only_when_the_cluster_says_so_too() {
+    let plan = Case::new(json!({"suspend": true})).plan();
+    assert!(matches!(&plan.checks[..], [Check::PodsAreGone { below_attempt: 2, .. }]));
+}
+
+#[test]
+fn what_no_cache_ever_shows_is_doubted_in_the_end() {
+    let mut case = Case::new(json!({})).at(seconds(5));
+    case.memory.created.insert(names::pod("j", UID, names::ROLE_WORKER, 0, 1), seconds(1));
+    assert_eq!(case.plan().wake_at, Some(seconds(31)));
+}
+
+#[test]
+fn a_deadline_is_kept_while_old_pods_end() {
+    let case = Case::new(json!({"activeDeadline": "60s"})).running(0, 1).at(seconds(9)).status(|status| {
+        status.attempt = Some(2);
+        status.start_time = Some(Time(seconds(1)));
+    });
+    assert_eq!(case.plan().wake_at, Some(seconds(61)));
+}
+
+#[test]
+fn a_large_attempt_is_created_in_parts() {
+    let plan = Case::new(json!({"nodes": 300})).plan();
+    assert_eq!(plan.actions.iter().filter(|action| action.creates_pod()).count(), 128);
+    assert_eq!(plan.wake_at, Some(seconds(0)), "more at once");
 }

@@ -1,5 +1,6 @@
 //! One job's attempt in force, sorted out of everything that was observed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -12,6 +13,7 @@ use crate::cluster::pod::PodFacts;
 use crate::cluster::port::{ObjectId, Resource};
 use crate::names;
 use crate::training::observe::{Memory, Observed};
+use crate::training::policy::rank_set;
 use crate::training::policy::rank_state::{RankState, rank_state};
 use crate::training::status::{self, Situation};
 use crate::training::validate::ValidJob;
@@ -28,6 +30,8 @@ pub(super) struct View<'a> {
     pub(super) attempt: u32,
     /// Pods of that attempt that are seen, by rank.
     pub(super) ranks: Vec<Rank<'a>>,
+    /// Ranks of it that have ended well, whether their pods are still there or not.
+    pub(super) succeeded: BTreeSet<u32>,
     /// Ranks of it that no cache shows and that we did not create just now.
     pub(super) missing: Vec<u32>,
     /// Ranks of it that we created and no cache shows yet.
@@ -52,14 +56,25 @@ impl<'a> View<'a> {
         // A cache of the job may lag behind the pods': the attempt in force is the newest that anything tells of.
         let newest_label = observed.pods.iter().map(|pod| pod.attempt).max().unwrap_or(1);
         let attempt = status.attempt.unwrap_or(1).max(newest_label);
-        let mut ranks: Vec<Rank> = (observed.pods.iter().filter(|pod| pod.attempt == attempt))
-            .map(|pod| Rank { pod, state: rank_state(pod, &valid.container, now) })
-            .collect();
+        let mut succeeded = remembered(valid, status, memory, attempt);
+        let mut ranks: Vec<Rank> = Vec::new();
+        for pod in observed.pods.iter().filter(|pod| pod.attempt == attempt) {
+            // Once ended well is ended well: what a later deletion makes of the pod's clocks changes nothing.
+            let state = match succeeded.contains(&pod.rank) {
+                true => RankState::Succeeded,
+                false => rank_state(pod, &valid.container, now),
+            };
+            if state == RankState::Succeeded {
+                succeeded.insert(pod.rank);
+            }
+            ranks.push(Rank { pod, state });
+        }
         ranks.sort_by_key(|rank| rank.pod.rank);
         let mut missing = Vec::new();
         let mut unseen = 0;
         for rank in 0..valid.nodes {
-            if ranks.binary_search_by_key(&rank, |seen| seen.pod.rank).is_ok() {
+            let seen = ranks.binary_search_by_key(&rank, |seen| seen.pod.rank).is_ok();
+            if seen || succeeded.contains(&rank) {
                 continue;
             }
             if memory.created.contains_key(&pod_name(valid, rank, attempt)) {
@@ -68,7 +83,7 @@ impl<'a> View<'a> {
                 missing.push(rank);
             }
         }
-        View { job, valid, status, observed, memory, now, attempt, ranks, missing, unseen }
+        View { job, valid, status, observed, memory, now, attempt, ranks, succeeded, missing, unseen }
     }
 
     /// Name of a rank's pod in the attempt in force.
@@ -82,9 +97,25 @@ impl<'a> View<'a> {
         self.observed.pods.iter().filter(move |pod| pod.attempt < attempt)
     }
 
-    /// How many ranks are in a state.
+    /// How many pods are in a state.
     pub(super) fn count(&self, matches: impl Fn(&RankState) -> bool) -> u32 {
-        u32::try_from(self.ranks.iter().filter(|rank| matches(&rank.state)).count()).unwrap_or(u32::MAX)
+        as_number(self.ranks.iter().filter(|rank| matches(&rank.state)).count())
+    }
+
+    /// How many ranks have ended well.
+    pub(super) fn count_succeeded(&self) -> u32 {
+        as_number(self.succeeded.len())
+    }
+
+    /// How many ranks have started, whatever became of them.
+    pub(super) fn count_started(&self) -> u32 {
+        self.count(|state| matches!(state, RankState::Running | RankState::Failed(_))) + self.count_succeeded()
+    }
+
+    /// Whether anything of the attempt in force was made, as far as anybody remembers.
+    pub(super) fn is_begun(&self) -> bool {
+        let recorded = self.status.launched_attempt == Some(self.attempt) || !self.succeeded.is_empty();
+        recorded || !self.ranks.is_empty() || self.unseen > 0
     }
 
     /// Restarts used so far.
@@ -95,8 +126,7 @@ impl<'a> View<'a> {
     /// When the job started, by this operator's clock: as recorded, or when it created the first pod. Timestamps of the
     /// apiserver and of nodes come from other clocks, and a deadline must not depend on how they differ.
     pub(super) fn started_at(&self) -> Option<Timestamp> {
-        let launched = (!self.ranks.is_empty() || self.unseen > 0)
-            .then(|| status::whole_second(self.memory.launched_at.unwrap_or(self.now)));
+        let launched = (self.is_begun()).then(|| status::whole_second(self.memory.launched_at.unwrap_or(self.now)));
         self.status.start_time.as_ref().map(|time| time.0).or(launched)
     }
 
@@ -107,11 +137,17 @@ impl<'a> View<'a> {
         status.restarts = Some(self.restarts());
         if self.missing.is_empty() && self.unseen == 0 {
             status.launched_attempt = Some(self.attempt);
+            status.retry_time = None;
+        }
+        status.succeeded_ranks = Some(rank_set::write(&self.succeeded)).filter(|ranks| !ranks.is_empty());
+        // Rank 0's results are kept as soon as it has ended: its pod may be gone when the last rank ends.
+        if let Ok(Some(results)) = super::outcome::reported(self) {
+            status.results = Some(results);
         }
         status.start_time = self.started_at().map(Time);
         status.effective = Some(self.valid.effective());
         let running = self.count(|state| *state == RankState::Running);
-        let succeeded = self.count(|state| *state == RankState::Succeeded);
+        let succeeded = self.count_succeeded();
         status.pods = Some(PodCounts {
             summary: format!("{}/{}", running + succeeded, self.valid.nodes),
             running: running.cast_signed(),
@@ -129,8 +165,15 @@ impl<'a> View<'a> {
     /// The same from a status that was changed further.
     pub(super) fn say_with(&self, mut new: TrainingJobStatus, situation: &Situation) -> Plan<TrainingJobStatus> {
         status::describe(&mut new, situation, self.seen());
-        let publish = super::urgency(self.job, self.status, &new, situation.state(), self.memory, self.now);
+        let publish = super::urgency(self.status, &new, situation.state(), self.memory, self.now);
         Plan::status_only(new, publish)
+    }
+
+    /// The status of a suspended job: its deadline starts anew when it goes on.
+    pub(super) fn say_suspended(&self, situation: &Situation) -> Plan<TrainingJobStatus> {
+        let mut status = self.counted_status();
+        status.start_time = None;
+        self.say_with(status, situation)
     }
 
     fn seen(&self) -> Seen {
@@ -167,6 +210,17 @@ impl<'a> View<'a> {
             && conditions::find(&self.status.conditions, conditions::READY)
                 .is_some_and(|ready| ready.reason == status::State::Restarting.as_str())
     }
+}
+
+/// Ranks of an attempt that ended well, by the record and by our own memory, which may be ahead of it.
+fn remembered(job: &ValidJob, status: &TrainingJobStatus, memory: &Memory, attempt: u32) -> BTreeSet<u32> {
+    let recorded = status.succeeded_ranks.as_ref().filter(|_| status.attempt.unwrap_or(1) == attempt);
+    let known = memory.succeeded.as_ref().filter(|(of, _)| *of == attempt).map(|(_, ranks)| ranks);
+    recorded.into_iter().chain(known).flat_map(|ranks| rank_set::read(ranks, job.nodes)).collect()
+}
+
+fn as_number(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 fn pod_name(job: &ValidJob, rank: u32, attempt: u32) -> String {

@@ -24,8 +24,9 @@ pub fn settles_at(failures: &[Failure], others_run: bool, now: Timestamp) -> Opt
     let first = failures.iter().map(|failure| failure.time).min()?;
     // A deletion or an eviction is no echo of anything.
     let could_be_echo = culprit(failures).is_some_and(|failure| failure.exit_code.is_some());
-    let settled = first + SETTLE;
-    (others_run && could_be_echo && first <= now && now < settled).then_some(settled)
+    let passed = now.duration_since(first);
+    let settling = SignedDuration::ZERO <= passed && passed < SETTLE;
+    (others_run && could_be_echo && settling).then(|| now + (SETTLE - passed))
 }
 
 /// Within one second (Kubernetes writes no fractions) the likelier cause comes first.

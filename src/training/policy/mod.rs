@@ -2,6 +2,7 @@
 
 pub mod backoff;
 pub mod culprit;
+pub mod rank_set;
 pub mod rank_state;
 pub mod results;
 pub mod waiting;
