@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 /// An object, or what is known of one that cannot be read.
@@ -23,20 +24,25 @@ pub struct Unreadable {
     pub error: String,
     /// Its metadata.
     pub metadata: ObjectMeta,
+    /// Its status, as a tree; null if that cannot be read either.
+    pub status: Value,
 }
 
 #[derive(Deserialize)]
-struct MetadataOnly {
+struct WithoutSpec {
     #[serde(default)]
     metadata: ObjectMeta,
+    #[serde(default)]
+    status: Value,
 }
 
 impl<'de, K: DeserializeOwned> Deserialize<'de> for Guarded<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Box::<RawValue>::deserialize(deserializer)?;
         Ok(Guarded(serde_json::from_str(text.get()).map_err(|error| {
-            let metadata = serde_json::from_str::<MetadataOnly>(text.get()).map(|object| object.metadata);
-            Unreadable { error: error.to_string(), metadata: metadata.unwrap_or_default() }
+            let rest = serde_json::from_str::<WithoutSpec>(text.get()).map(|rest| (rest.metadata, rest.status));
+            let (metadata, status) = rest.unwrap_or_default();
+            Unreadable { error: error.to_string(), metadata, status }
         })))
     }
 }

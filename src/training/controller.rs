@@ -265,9 +265,7 @@ impl Context {
                 let observed = locked(&self.caches).observe(&namespace, &name, &uid);
                 reconcile(&self.api, job, &observed, &mut memory, now).await
             }
-            Err(unreadable) => {
-                report_unreadable(&self.api, &unreadable.metadata, &unreadable.error, &mut memory, now).await
-            }
+            Err(unreadable) => report_unreadable(&self.api, unreadable, now).await,
         };
         let lives =
             self.jobs.get(&ObjectRef::from_obj(guarded)).is_some_and(|live| live.uid().as_deref() == Some(&uid));

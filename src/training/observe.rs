@@ -51,8 +51,6 @@ pub struct Memory {
     pub succeeded: Option<(u32, String)>,
     /// When this process first looked at the job.
     pub noticed_at: Option<Timestamp>,
-    /// Generation of a job that could not be read and was told so.
-    pub unreadable_generation: Option<i64>,
 }
 
 impl Memory {

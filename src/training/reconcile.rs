@@ -1,7 +1,7 @@
 //! One reconcile of one TrainingJob: decide, execute, publish. The operator and the simulated cluster both call this.
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::json;
 
 use super::decide::decide;
@@ -12,6 +12,7 @@ use super::validate::Problem;
 use crate::api::conditions::{Seen, holds};
 use crate::api::{TrainingJob, TrainingJobStatus};
 use crate::cluster::execute::{Executed, execute};
+use crate::cluster::guard::Unreadable;
 use crate::cluster::plan::{Action, Plan, Publish, earliest};
 use crate::cluster::port::{ApiError, ApiServer, ObjectId, Resource};
 use crate::cluster::publish::status_patch;
@@ -73,35 +74,28 @@ pub async fn reconcile<A: ApiServer>(
     Ok(Reconciled { changed, wake_at: earliest(plan.wake_at, publish_at) })
 }
 
-/// Says on a job that cannot even be read what is wrong with it, once for each generation; such a job stalls alone.
+/// Says on a job that cannot even be read what is wrong with it; such a job stalls alone.
 ///
 /// # Errors
 /// What the apiserver answered to the status.
 pub async fn report_unreadable<A: ApiServer>(
     api: &A,
-    meta: &ObjectMeta,
-    error: &str,
-    memory: &mut Memory,
+    job: &Unreadable,
     now: Timestamp,
 ) -> Result<Reconciled, ApiError> {
     let unchanged = Reconciled { changed: false, wake_at: None };
+    let Unreadable { error, metadata: meta, status: old } = job;
     let (Some(namespace), Some(name), Some(uid)) = (&meta.namespace, &meta.name, &meta.uid) else {
         return Ok(unchanged);
     };
-    if memory.unreadable_generation == meta.generation {
-        return Ok(unchanged);
-    }
-    let id = ObjectId::new(Resource::TrainingJob, namespace, name);
-    let live = api.read(&id).await?.unwrap_or_default();
-    let conditions: Vec<Condition> = serde_json::from_value(live["status"]["conditions"].clone()).unwrap_or_default();
+    let conditions: Vec<Condition> = serde_json::from_value(old["conditions"].clone()).unwrap_or_default();
     if holds(&conditions, FINISHED) {
         // A newer operator finished it; its outcome stands, whatever we can make of its spec.
-        memory.unreadable_generation = meta.generation;
         return Ok(unchanged);
     }
     let problem = Problem {
         field: "spec".to_owned(),
-        value: error.to_owned(),
+        value: error.clone(),
         remedy: "correct it; if the field is newer than this operator, upgrade the operator".to_owned(),
     };
     let mut status = TrainingJobStatus { conditions, ..TrainingJobStatus::default() };
@@ -113,13 +107,13 @@ pub async fn report_unreadable<A: ApiServer>(
         "message": status.message,
         "conditions": status.conditions,
     });
-    let unsaid = said.as_object().into_iter().flatten().any(|(field, value)| live["status"][field] != *value);
-    if unsaid {
-        let version = &live["metadata"]["resourceVersion"];
-        api.patch_status(&id, &json!({"metadata": {"uid": uid, "resourceVersion": version}, "status": said})).await?;
+    if said.as_object().into_iter().flatten().all(|(field, value)| old[field] == *value) {
+        return Ok(unchanged);
     }
-    memory.unreadable_generation = meta.generation;
-    Ok(Reconciled { changed: unsaid, wake_at: None })
+    let id = ObjectId::new(Resource::TrainingJob, namespace, name);
+    let patch = json!({"metadata": {"uid": uid, "resourceVersion": meta.resource_version}, "status": said});
+    api.patch_status(&id, &patch).await?;
+    Ok(Reconciled { changed: true, wake_at: None })
 }
 
 /// Remembers what the caches will show in a moment.

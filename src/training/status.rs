@@ -198,7 +198,9 @@ impl Situation {
                 RefusalKind::Foreign => refusal.message.clone(),
                 RefusalKind::Unanswered => format!("asking again: {}", refusal.message),
             },
-            Situation::Starting { started: 0, nodes, why: None } => format!("starting {nodes} {}", plural(*nodes)),
+            Situation::Starting { started: 0, nodes, why: None } => {
+                format!("starting {nodes} {}", pods(*nodes as usize))
+            }
             Situation::Starting { started, nodes, why: None } => format!("{started} of {nodes} pods have started"),
             Situation::Starting { started: 0, why: Some(why), .. } => why.clone(),
             Situation::Starting { started, why: Some(why), .. } => format!("{why}; {started} have started"),
@@ -209,7 +211,7 @@ impl Situation {
             }
             Situation::Running { nodes: 1 } => "the pod runs".to_owned(),
             Situation::Running { nodes } => format!("all {nodes} pods run"),
-            Situation::Suspending { left } => format!("suspended: waiting for {left} pods to end"),
+            Situation::Suspending { left } => format!("suspended: waiting for {left} {} to end", pods(*left)),
             Situation::Suspended => "suspended: set suspend to false to go on".to_owned(),
             Situation::Complete(results) => complete_message(status, results.as_ref().err().copied()),
             Situation::Failed { message, .. } => message.clone(),
@@ -217,13 +219,18 @@ impl Situation {
     }
 }
 
-fn plural(pods: u32) -> &'static str {
-    if pods == 1 { "pod" } else { "pods" }
+/// The noun for so many pods.
+pub fn pods(count: usize) -> &'static str {
+    if count == 1 { "pod" } else { "pods" }
 }
 
 fn complete_message(status: &TrainingJobStatus, refused: Option<Refused>) -> String {
     let restarts = status.restarts.unwrap_or(0);
-    let how = if restarts == 0 { String::new() } else { format!(" after {restarts} restarts") };
+    let how = match restarts {
+        0 => String::new(),
+        1 => " after 1 restart".to_owned(),
+        _ => format!(" after {restarts} restarts"),
+    };
     match refused {
         None => format!("all ranks ended well{how}"),
         Some(Refused::Truncated) => format!(

@@ -6,7 +6,7 @@ use crate::api::TrainingJobStatus;
 use crate::cluster::plan::{Action, Plan};
 use crate::cluster::pod::PodFacts;
 use crate::cluster::port::{ObjectId, Resource};
-use crate::training::status::Situation;
+use crate::training::status::{Situation, pods};
 
 /// Takes older attempts out of DNS, then ends their pods; answers until the last of them is gone.
 ///
@@ -29,7 +29,9 @@ pub(super) fn stop_older(view: &View) -> Option<Plan<TrainingJobStatus>> {
         (true, 0) => Situation::Suspended,
         (true, left) => Situation::Suspending { left },
         (false, 0) => Situation::Restarting { next: "its pods are gone".to_owned() },
-        (false, left) => Situation::Restarting { next: format!("waiting for {left} pods of the last attempt to end") },
+        (false, left) => {
+            Situation::Restarting { next: format!("waiting for {left} {} of the last attempt to end", pods(left)) }
+        }
     };
     let mut plan = match view.valid.suspended {
         true => view.say_suspended(&situation),

@@ -376,7 +376,10 @@ fn a_rank_that_ended_well_is_not_forgotten_with_its_pod() {
     case = case.status(|old| *old = status);
     case.observed.pods.remove(0);
     let plan = case.plan();
-    assert_eq!((ready(&plan), plan.status.attempt, plan.status.pods.as_ref().unwrap().succeeded), ("Running", Some(1), 1));
+    assert_eq!(
+        (ready(&plan), plan.status.attempt, plan.status.pods.as_ref().unwrap().succeeded),
+        ("Running", Some(1), 1)
+    );
     case.observed.pods.clear();
     assert!(holds(&case.ended(1, 1, 0, 9).plan(), COMPLETE), "both have ended, each in its time");
 }
