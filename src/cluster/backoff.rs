@@ -56,7 +56,8 @@ impl<K: Eq + Hash> Backoff<K> {
     }
 
     /// Number of objects that failed when last tried.
-    pub fn failing(&self) -> usize {
+    #[cfg(test)]
+    fn failing(&self) -> usize {
         self.failures.len()
     }
 }

@@ -20,8 +20,9 @@ struct Term {
 }
 
 impl LeaseGate {
-    /// For a process that runs without leader election.
-    pub fn always() -> Self {
+    /// Open for ever, for tests of what stands behind it.
+    #[cfg(test)]
+    pub(crate) fn always() -> Self {
         LeaseGate(None)
     }
 
@@ -30,7 +31,8 @@ impl LeaseGate {
     }
 
     /// Whether the lease is ours now and long enough for a write to begin.
-    pub fn holds(&self) -> bool {
+    #[cfg(test)]
+    pub(crate) fn holds(&self) -> bool {
         self.permit(Duration::MAX).is_some()
     }
 
