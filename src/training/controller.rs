@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use super::caches::{Caches, concerns_us};
 use super::observe::Memory;
 use super::reconcile::{Reconciled, reconcile, report_unreadable};
+use super::status::is_finished;
 use crate::api::TrainingJob;
 use crate::cluster::backoff::{Backoff, CONFLICT_DELAY};
 use crate::cluster::client::ApiClient;
@@ -269,7 +270,10 @@ impl Context {
         };
         let lives =
             self.jobs.get(&ObjectRef::from_obj(guarded)).is_some_and(|live| live.uid().as_deref() == Some(&uid));
-        if lives && memory != Memory::default() {
+        // Ten thousand jobs that are over and tidied up should not be remembered one by one.
+        let over = guarded.0.as_ref().is_ok_and(|job| job.status.as_ref().is_some_and(is_finished));
+        let at_rest = over && matches!(&result, Ok(Reconciled { changed: false, .. }));
+        if lives && !at_rest {
             locked(&self.memories).insert(uid, memory);
         }
         result
