@@ -51,6 +51,8 @@ pub struct Memory {
     pub succeeded: Option<(u32, String)>,
     /// When this process first looked at the job.
     pub noticed_at: Option<Timestamp>,
+    /// When a decision first found all pods running.
+    pub running_since: Option<Timestamp>,
 }
 
 impl Memory {
@@ -75,7 +77,9 @@ impl Memory {
         self.created.retain(|_, created| now < *created + CACHE_PATIENCE);
         self.noticed_at.get_or_insert(now);
         // A clock that was set back must not hold anything up: what lies in the future was just now.
-        for moment in [&mut self.noticed_at, &mut self.published_at, &mut self.slices_written_at] {
+        for moment in
+            [&mut self.noticed_at, &mut self.running_since, &mut self.published_at, &mut self.slices_written_at]
+        {
             *moment = moment.map(|moment| moment.min(now));
         }
         if self.refusal.as_ref().is_some_and(|refusal| refusal.until <= now) {

@@ -9,7 +9,7 @@ use super::events::events;
 use super::observe::{Memory, Observed, Refusal, RefusalKind};
 use super::status::{FINISHED, Situation, describe, whole_second};
 use super::validate::Problem;
-use crate::api::conditions::{Seen, holds};
+use crate::api::conditions::{READY, Seen, holds};
 use crate::api::{TrainingJob, TrainingJobStatus};
 use crate::cluster::execute::{Executed, execute};
 use crate::cluster::guard::Unreadable;
@@ -67,6 +67,9 @@ pub async fn reconcile<A: ApiServer>(
             plan = decide(job, observed, memory, now);
         }
         Err(error) => return Err(error),
+    }
+    if holds(&plan.status.conditions, READY) {
+        memory.running_since.get_or_insert(now);
     }
     memory.succeeded = plan.status.attempt.zip(plan.status.succeeded_ranks.clone());
     let (published, publish_at) = publish(api, job, &plan, memory, now).await?;

@@ -34,6 +34,8 @@ use view::View;
 
 /// A first status that says nothing but "starting" may wait this long: a quick job then never needs it.
 const FIRST_STATUS_DELAY: SignedDuration = SignedDuration::from_secs(2);
+/// A job whose first news is that it runs may say so this late: one that ends within it is then written and told once.
+const FIRST_RUNNING_DELAY: SignedDuration = SignedDuration::from_secs(1);
 /// Counts and wording are written at most this often.
 const PROGRESS_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
 
@@ -77,10 +79,13 @@ fn say(
 /// How soon a changed status has to be written: a new situation at once, progress within one at intervals.
 fn urgency(old: &TrainingJobStatus, new: &TrainingJobStatus, state: State, memory: &Memory, now: Timestamp) -> Publish {
     let untouched = old.observed_generation.unwrap_or(-1) < 0;
-    if untouched && matches!(state, State::Starting | State::Waiting) {
-        return Publish::By(memory.noticed_at.unwrap_or(now) + FIRST_STATUS_DELAY);
-    }
     match memory.published_at {
+        _ if untouched && matches!(state, State::Starting | State::Waiting) => {
+            Publish::By(memory.noticed_at.unwrap_or(now) + FIRST_STATUS_DELAY)
+        }
+        _ if untouched && state == State::Running => {
+            Publish::By(memory.running_since.unwrap_or(now) + FIRST_RUNNING_DELAY)
+        }
         Some(published) if !status::differs_materially(old, new) => Publish::By(published + PROGRESS_INTERVAL),
         _ => Publish::Now,
     }

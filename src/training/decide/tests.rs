@@ -182,8 +182,11 @@ fn names_are_published_from_rank_0_on_and_in_waves() {
 }
 
 #[test]
-fn a_running_job_needs_nothing_and_says_so_at_once() {
-    let plan = Case::new(json!({"nodes": 2})).running(0, 1).running(1, 1).slice(1, 0..2).plan();
+fn a_running_job_needs_nothing_and_says_so_unless_it_ends_at_once() {
+    let mut case = Case::new(json!({"nodes": 2})).running(0, 1).running(1, 1).slice(1, 0..2).at(at(300));
+    case.memory.running_since = Some(at(0));
+    assert_eq!(case.plan().publish, Publish::By(at(1_000)), "a quick job tells its end alone");
+    let plan = case.status(|status| status.observed_generation = Some(1)).plan();
     assert!(short(&plan).is_empty());
     assert_eq!((ready(&plan), plan.publish, holds(&plan, READY)), ("Running", Publish::Now, true));
     assert_eq!(plan.status.launched_attempt, Some(1));
