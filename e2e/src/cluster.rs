@@ -110,6 +110,11 @@ impl Cluster {
         &self.binaries
     }
 
+    /// Names and process ids of its components.
+    pub(crate) fn processes(&self) -> impl Iterator<Item = (String, u32)> {
+        self.processes.iter().map(|process| (process.record().name, process.pid()))
+    }
+
     /// Kills every process and removes the folder. The same as dropping it, save that a component which had ended
     /// by itself meanwhile is reported: a test that passed without its scheduler proves little.
     pub async fn stop(mut self) -> Result<(), Error> {

@@ -12,8 +12,10 @@
 //! | `certs`, `kubeconfig`, `control_plane`, `kwok` | the cluster's parts |
 //! | `cluster`, `keep` | the whole, within a process or kept for a person |
 //! | `install`, `operator` | Trainyard in it, from the source tree, under its own rights |
+//! | `bench` | the budgets, measured |
 //! | `progress`, `interrupt` | what a person sees, and Ctrl-C |
 
+pub mod bench;
 mod binaries;
 mod cache;
 mod certs;

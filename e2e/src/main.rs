@@ -6,6 +6,7 @@ use std::process::{ExitCode, ExitStatus};
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
+use e2e::bench;
 use e2e::{Cluster, ClusterOptions, Error, Status, Up, until_interrupted};
 
 /// A real Kubernetes control plane with fake nodes, on this machine.
@@ -34,6 +35,8 @@ enum Task {
         #[arg(last = true, required = true)]
         command: Vec<String>,
     },
+    /// Measures the operator against its budgets; run it with `cargo run --release -p e2e -- bench ...`.
+    Bench(bench::Arguments),
 }
 
 #[derive(Debug, Args)]
@@ -106,6 +109,7 @@ async fn execute(task: Task) -> Result<ExitCode> {
             cluster.stop().await?;
             return Ok(exit_code(status?));
         }
+        Task::Bench(arguments) => bench::run(arguments).await?,
     }
     Ok(ExitCode::SUCCESS)
 }

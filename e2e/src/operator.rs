@@ -20,6 +20,10 @@ use crate::process::{Lifetime, Process, Program, tail};
 /// Namespace of the operator in `config/rbac`.
 pub const OPERATOR_NAMESPACE: &str = "trainyard-system";
 const SERVICE_ACCOUNT: &str = "trainyard";
+/// The operator as the audit log names it.
+pub const OPERATOR_USER: &str = "system:serviceaccount:trainyard-system:trainyard";
+/// What tests want to read when one of them fails.
+const TEST_LOG: &str = "info,trainyard=debug";
 const READY_WITHIN: Duration = Duration::from_secs(60);
 const STOPPED_WITHIN: Duration = Duration::from_secs(30);
 const TOKEN_SECONDS: i64 = 6 * 3600;
@@ -38,6 +42,12 @@ pub fn build_operator(build: Build) -> Result<PathBuf> {
     let root = source_tree();
     let mut cargo = Command::new(env!("CARGO"));
     cargo.current_dir(&root).args(["build", "--quiet", "--package", "trainyard", "--bin", "trainyard"]);
+    // What cargo tells the program that it runs would reach build scripts, which then think that everything has changed.
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
+            cargo.env_remove(name);
+        }
+    }
     // Where this very program was built: target/debug or target/debug/deps.
     let mut folder = std::env::current_exe().context("finding this program")?;
     while folder.file_name().is_some_and(|name| name != "debug" && name != "release") {
@@ -95,6 +105,11 @@ impl Operator {
 
     /// Starts it.
     pub fn spawn(binary: &Path, kubeconfig: &Path, log: &Path) -> Result<Operator> {
+        Operator::spawn_logging(binary, kubeconfig, log, TEST_LOG)
+    }
+
+    /// Starts it with another filter for its log.
+    pub fn spawn_logging(binary: &Path, kubeconfig: &Path, log: &Path, filter: &str) -> Result<Operator> {
         let free = TcpListener::bind("127.0.0.1:0").context("finding a free port")?;
         let listen = free.local_addr().context("finding a free port")?.to_string();
         drop(free);
@@ -103,7 +118,7 @@ impl Operator {
             name: "trainyard".to_owned(),
             path: binary.to_owned(),
             arguments: arguments.into_iter().map(Into::into).collect(),
-            environment: vec![("KUBECONFIG", kubeconfig.into()), ("RUST_LOG", "info,trainyard=debug".into())],
+            environment: vec![("KUBECONFIG", kubeconfig.into()), ("RUST_LOG", filter.into())],
             folder: log.parent().map(Path::to_owned).unwrap_or_default(),
         };
         let process = Process::spawn(program, log, Lifetime::Tied)?;
@@ -120,7 +135,8 @@ impl Operator {
             sleep(Duration::from_millis(50)).await;
         }
         // A standby is ready as well; only the leader's caches count here.
-        while !self.metrics().await?.contains("trainyard_leader 1") {
+        // The whole line: the metric's help begins with the same words.
+        while !self.metrics().await?.lines().any(|line| line == "trainyard_leader 1") {
             ensure!(Instant::now() < deadline, "the operator did not lead within {READY_WITHIN:?}");
             sleep(Duration::from_millis(50)).await;
         }
@@ -131,9 +147,19 @@ impl Operator {
         Ok(())
     }
 
+    /// Whether its probe says that it does what it is there for, which a standby does as well.
+    pub async fn is_ready(&self) -> bool {
+        self.get("/readyz").await.is_ok()
+    }
+
     /// Its metrics, as text.
     pub async fn metrics(&self) -> Result<String> {
         self.get("/metrics").await
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
     }
 
     /// Resident memory, in bytes.

@@ -1,0 +1,110 @@
+//! Benchmarks: what the budgets of DESIGN.md section 6 are measured by.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | `writes`, `throughput`, `latency`, `idle`, `restart` | one benchmark each |
+//! | `stage` | the cluster and the operator that they run on |
+//! | `load` | pods and jobs in numbers |
+//! | `audit`, `tally`, `statistics` | what the apiserver's audit log says, counted |
+//! | `machine`, `report` | what it ran on, and the Markdown in the end |
+
+mod audit;
+mod idle;
+mod latency;
+mod load;
+mod machine;
+mod report;
+mod restart;
+mod stage;
+mod statistics;
+mod tally;
+mod throughput;
+mod writes;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Command, Subcommand};
+
+use report::Report;
+use stage::Stage;
+
+/// The command line of the benchmarks.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// How many fake nodes to make.
+    #[arg(long, default_value_t = 10, global = true)]
+    fake_nodes: usize,
+    /// Keep the audit log and the operator's logs in this folder.
+    #[arg(long, value_name = "FOLDER", global = true)]
+    logs: Option<PathBuf>,
+    /// One more flag for kube-apiserver, such as --profiling=true to see where its time goes. May be repeated.
+    #[arg(long = "apiserver-flag", value_name = "FLAG", allow_hyphen_values = true, global = true)]
+    apiserver_flags: Vec<String>,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Writes and Events for a job from its apply until it has finished.
+    Writes(writes::Options),
+    /// Many one-pod jobs at once, against as many bare pods.
+    Throughput(throughput::Options),
+    /// Time from a job's creation to its pod's, at a steady rate.
+    Latency(latency::Options),
+    /// Requests while nothing changes.
+    Idle(idle::Options),
+    /// Time from a restart to the first new job's pod.
+    Restart(restart::Options),
+    /// All of them in one cluster.
+    All {
+        /// Write the report to e2e/results/bench.md.
+        #[arg(long)]
+        save: bool,
+    },
+}
+
+/// Runs what the command line asks for, in a cluster of its own.
+pub async fn run(arguments: Arguments) -> Result<()> {
+    let Arguments { fake_nodes, logs, apiserver_flags, what } = arguments;
+    let mut stage = Stage::set(fake_nodes, apiserver_flags, logs).await?;
+    let mut report = Report::begin();
+    match what {
+        What::Writes(options) => writes::run(&stage, &options, &mut report).await?,
+        What::Throughput(options) => throughput::run(&mut stage, &options, &mut report).await?,
+        What::Latency(options) => latency::run(&stage, &options, &mut report).await?,
+        What::Idle(options) => {
+            stage.fill(options.objects).await?;
+            idle::run(&stage, &options, &mut report).await?;
+        }
+        What::Restart(options) => {
+            stage.fill(options.objects).await?;
+            restart::run(&mut stage, &options, &mut report).await?;
+        }
+        What::All { save } => {
+            all(&mut stage, &mut report).await?;
+            if save {
+                println!("saved in {}", report.save()?.display());
+            }
+        }
+    }
+    stage.clear_away().await
+}
+
+/// Every benchmark as it is by default. The last round of the throughput leaves what the later ones need.
+async fn all(stage: &mut Stage, report: &mut Report) -> Result<()> {
+    writes::run(stage, &defaults()?, report).await?;
+    latency::run(stage, &defaults()?, report).await?;
+    let throughput: throughput::Options = defaults()?;
+    throughput::run(stage, &throughput, report).await?;
+    let objects = throughput.jobs.last().copied().unwrap_or_default();
+    idle::run(stage, &idle::Options { objects, ..defaults()? }, report).await?;
+    restart::run(stage, &restart::Options { objects, ..defaults()? }, report).await
+}
+
+/// Options as they are when nobody gives any.
+fn defaults<T: Args>() -> Result<T> {
+    let command = T::augment_args(Command::new("bench"));
+    Ok(T::from_arg_matches(&command.get_matches_from(["bench"]))?)
+}

@@ -1,0 +1,159 @@
+//! What every benchmark runs on: a cluster with an audit log, and the operator in it as it is shipped.
+
+use std::path::{Path, PathBuf};
+use std::process;
+
+use anyhow::{Context, Result};
+use kube::Client;
+use tokio::task::spawn_blocking;
+
+use super::audit::AuditLog;
+use super::load::{self, Kind};
+use super::machine::Cpu;
+use crate::cache;
+use crate::cluster::{Cluster, ClusterOptions};
+use crate::install::install;
+use crate::operator::{Build, Operator, build_operator, operator_kubeconfig};
+use crate::progress::note;
+
+/// Namespace of the bare pods.
+pub(super) const BARE: &str = "bench-bare";
+/// Namespace of the jobs.
+pub(super) const JOBS: &str = "bench-jobs";
+/// As the operator logs when nobody asks for more.
+const LOG_FILTER: &str = "info";
+
+/// A cluster, an operator, and where their logs are.
+pub(super) struct Stage {
+    // Fields are dropped in order: processes first, then the folder that they write to.
+    operator: Option<Operator>,
+    cluster: Cluster,
+    audit: AuditLog,
+    binary: PathBuf,
+    kubeconfig: PathBuf,
+    starts: u32,
+    folder: Folder,
+}
+
+impl Stage {
+    /// Boots a cluster, installs Trainyard and starts it. Logs go to `logs`, or to a folder that goes with the stage.
+    pub(super) async fn set(fake_nodes: usize, apiserver_flags: Vec<String>, logs: Option<PathBuf>) -> Result<Self> {
+        let folder = Folder::create(logs)?;
+        note("building the operator");
+        let binary = spawn_blocking(|| build_operator(Build::Release)).await??;
+        let audit_log = folder.path.join("audit.log");
+        // Neither may hold up pods of either kind by its own rate limit.
+        let unthrottled = ["--kube-api-qps=2000", "--kube-api-burst=4000"].map(str::to_owned).to_vec();
+        let options = ClusterOptions {
+            audit_log: Some(audit_log.clone()),
+            fake_nodes,
+            apiserver_flags,
+            scheduler_flags: unthrottled.clone(),
+            controller_manager_flags: unthrottled,
+        };
+        let cluster = Cluster::start(options).await?;
+        let client = cluster.client();
+        install(&client).await?;
+        for namespace in [BARE, JOBS] {
+            load::create_namespace(&client, namespace).await?;
+        }
+        let kubeconfig = operator_kubeconfig(&client, cluster.kubeconfig_path(), &folder.path).await?;
+        let audit = AuditLog::at(&audit_log);
+        let mut stage = Self { operator: None, cluster, audit, binary, kubeconfig, starts: 0, folder };
+        stage.spawn_operator()?;
+        stage.operator()?.until_ready().await?;
+        Ok(stage)
+    }
+
+    /// Starts another operator; the last one must have been stopped.
+    pub(super) fn spawn_operator(&mut self) -> Result<()> {
+        self.starts += 1;
+        let log = self.folder.path.join(format!("operator-{}.log", self.starts));
+        self.operator = Some(Operator::spawn_logging(&self.binary, &self.kubeconfig, &log, LOG_FILTER)?);
+        Ok(())
+    }
+
+    /// Stops the operator as Kubernetes would.
+    pub(super) async fn stop_operator(&mut self) -> Result<()> {
+        self.operator.take().context("no operator runs")?.stop().await
+    }
+
+    /// Replaces the operator by a fresh one, so that what it holds does not stem from an earlier benchmark.
+    pub(super) async fn restart_operator(&mut self) -> Result<()> {
+        self.stop_operator().await?;
+        self.spawn_operator()?;
+        self.operator()?.until_ready().await
+    }
+
+    /// The operator that runs.
+    pub(super) fn operator(&self) -> Result<&Operator> {
+        self.operator.as_ref().context("no operator runs")
+    }
+
+    /// The user.
+    pub(super) fn client(&self) -> Client {
+        self.cluster.client()
+    }
+
+    /// The audit log.
+    pub(super) fn audit(&self) -> &AuditLog {
+        &self.audit
+    }
+
+    /// Processor time of the cluster, the operator and this program.
+    pub(super) fn cpu(&self) -> Cpu {
+        let operator = self.operator.iter().map(|operator| ("trainyard".to_owned(), operator.pid()));
+        let client = ("this client".to_owned(), process::id());
+        Cpu::now(self.cluster.processes().chain(operator).chain([client]))
+    }
+
+    /// Makes jobs until the cluster holds that many finished ones.
+    pub(super) async fn fill(&self, jobs: usize) -> Result<()> {
+        note(&format!("making {jobs} jobs and waiting until they have finished"));
+        Kind::Job.run(&self.client(), JOBS, jobs).await.map(drop)
+    }
+
+    /// Stops everything.
+    pub(super) async fn clear_away(mut self) -> Result<()> {
+        self.stop_operator().await?;
+        Ok(self.cluster.stop().await?)
+    }
+}
+
+/// Where logs go.
+struct Folder {
+    path: PathBuf,
+    kept: bool,
+}
+
+impl Folder {
+    fn create(kept: Option<PathBuf>) -> Result<Self> {
+        let own = || std::env::temp_dir().join(format!("trainyard-bench-{}", process::id()));
+        let folder = Self { kept: kept.is_some(), path: kept.unwrap_or_else(own) };
+        // The apiserver and the operator run in other folders.
+        let path = std::path::absolute(&folder.path).context("the folder for logs")?;
+        cache::create_private(&path)?;
+        remove_old(&path.join("audit.log"))?;
+        Ok(Self { path, ..folder })
+    }
+}
+
+/// The apiserver appends to a log that is there.
+fn remove_old(log: &Path) -> Result<()> {
+    match std::fs::remove_file(log) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", log.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if !self.kept
+            && let Err(error) = cache::remove(&self.path)
+        {
+            note(&error.to_string());
+        }
+    }
+}

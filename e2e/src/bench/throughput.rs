@@ -1,0 +1,135 @@
+//! Many one-pod jobs at once, against as many bare pods made by the same client.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::load::{self, Kind};
+use super::machine::mebibytes;
+use super::report::{Report, table, verdict};
+use super::stage::{BARE, JOBS, Stage};
+use super::statistics::percentile;
+use super::tally::Tally;
+use crate::progress::note;
+
+const RATIO_BUDGET: f64 = 2.0;
+/// For 1,000 finished objects with pods.
+const MEMORY_BUDGET: (usize, u64) = (1_000, 40 << 20);
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct Options {
+    /// How many; may be repeated.
+    #[arg(long = "jobs", default_values_t = [200, 1_000])]
+    pub(super) jobs: Vec<usize>,
+    /// Rounds of each; every other round runs the jobs first.
+    #[arg(long, default_value_t = 2)]
+    rounds: usize,
+}
+
+/// One round's figures.
+struct Round {
+    bare: Duration,
+    jobs: Duration,
+    bare_cpu: String,
+    jobs_cpu: String,
+    tally: Tally,
+    memory: u64,
+}
+
+impl Round {
+    fn ratio(&self) -> f64 {
+        self.jobs.as_secs_f64() / self.bare.as_secs_f64()
+    }
+}
+
+/// Leaves the jobs of the last round, finished, with their pods.
+pub(super) async fn run(stage: &mut Stage, options: &Options, report: &mut Report) -> Result<()> {
+    report.say(
+        "## Throughput\n\nOne-pod jobs made at once by 32 requests at a time, until all have finished, against as many \
+         bare pods by the same client; every pod runs 0.5 s. Every other round runs the jobs first.",
+    );
+    for &count in &options.jobs {
+        clear(stage).await?;
+        stage.restart_operator().await?;
+        let before = stage.operator()?.resident_bytes()?;
+        let mut rounds = Vec::new();
+        for index in 0..options.rounds {
+            clear(stage).await?;
+            rounds.push(round(stage, count, index % 2 == 1).await?);
+            note(&format!("round {} of {} with {count}: done", index + 1, options.rounds));
+        }
+        say(count, before, &rounds, report);
+    }
+    Ok(())
+}
+
+async fn clear(stage: &Stage) -> Result<()> {
+    let client = stage.client();
+    load::clear(&client, JOBS).await?;
+    load::clear(&client, BARE).await
+}
+
+async fn round(stage: &Stage, count: usize, jobs_first: bool) -> Result<Round> {
+    let client = stage.client();
+    let mark = stage.audit().mark().await?;
+    let timed = async |kind: Kind, namespace: &str| -> Result<(Duration, String)> {
+        let before = stage.cpu();
+        let took = kind.run(&client, namespace, count).await?;
+        Ok((took, stage.cpu().since(&before)))
+    };
+    let ((bare, bare_cpu), (jobs, jobs_cpu)) = if jobs_first {
+        let jobs = timed(Kind::Job, JOBS).await?;
+        (timed(Kind::BarePod, BARE).await?, jobs)
+    } else {
+        (timed(Kind::BarePod, BARE).await?, timed(Kind::Job, JOBS).await?)
+    };
+    let tally = Tally::of(&stage.audit().since(mark).await?, JOBS);
+    Ok(Round { bare, jobs, bare_cpu, jobs_cpu, tally, memory: stage.operator()?.resident_bytes()? })
+}
+
+fn say(count: usize, before: u64, rounds: &[Round], report: &mut Report) {
+    #[allow(clippy::cast_precision_loss, reason = "small counts")]
+    let each = |total: usize| format!("{:.2}", total as f64 / count as f64);
+    let row = |(index, round): (usize, &Round)| {
+        [
+            format!("{}{}", index + 1, if index % 2 == 1 { ", jobs first" } else { "" }),
+            format!("{:.1} s", round.bare.as_secs_f64()),
+            format!("{:.1} s", round.jobs.as_secs_f64()),
+            format!("{:.2}", round.ratio()),
+            each(round.tally.total()),
+            each(round.tally.events),
+            round.tally.refused.to_string(),
+            mebibytes(round.memory),
+        ]
+    };
+    let header = ["round", "bare pods", "jobs", "ratio", "writes a job", "Events a job", "refused", "memory after"];
+    let rows: Vec<_> = rounds.iter().enumerate().map(row).collect();
+    let ratio = percentile(&rounds.iter().map(Round::ratio).collect::<Vec<_>>(), 50.0);
+    report.say(&format!("### {count} at once\n\n{}", table(header, &rows)));
+
+    let mut said = vec![format!(
+        "- ratio, median of {}: {ratio:.2}; budget {RATIO_BUDGET}: {}",
+        rounds.len(),
+        verdict(ratio <= RATIO_BUDGET)
+    )];
+    let after = rounds.last().map_or(0, |round| round.memory);
+    let budget = match MEMORY_BUDGET {
+        (objects, bytes) if objects == count => format!("; budget {}: {}", mebibytes(bytes), verdict(after <= bytes)),
+        _ => String::new(),
+    };
+    said.push(format!(
+        "- operator's resident memory: {} before, {} with {count} finished jobs and their pods{budget}",
+        mebibytes(before),
+        mebibytes(after)
+    ));
+    for (index, round) in rounds.iter().enumerate() {
+        said.push(format!(
+            "- processor time in round {}: bare pods: {}; jobs: {}",
+            index + 1,
+            round.bare_cpu,
+            round.jobs_cpu
+        ));
+    }
+    report.say(&said.join("\n"));
+}

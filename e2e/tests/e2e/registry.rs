@@ -1,0 +1,182 @@
+//! The list of tests, and how one of them is run.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use anyhow::{Result, anyhow, ensure};
+use futures::FutureExt;
+use futures::future::LocalBoxFuture;
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use tokio::runtime::Handle;
+
+use crate::scenarios::{
+    admission, applying, crashes, deletion, failures, installed, judgement, leadership, lifecycle, naming, refusals,
+    suspension,
+};
+use crate::space::Space;
+use crate::suite::Suite;
+
+/// When a test runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Beside others.
+    Parallel,
+    /// Alone: it stops the operator, or judges the whole run.
+    Serial,
+}
+
+/// What a test needs of the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Needs {
+    Nothing,
+    /// Nodes on which annotations say what pods do.
+    FakeNodes,
+    /// The apiserver's audit log.
+    AuditLog,
+}
+
+/// A test.
+pub(crate) struct Test {
+    name: &'static str,
+    pub(crate) phase: Phase,
+    needs: Needs,
+    run: fn(Space) -> LocalBoxFuture<'static, Result<()>>,
+}
+
+macro_rules! tests {
+    ($($phase:ident $needs:ident { $($module:ident::$name:ident),* $(,)? })*) => {
+        vec![$($(Test {
+            name: concat!(stringify!($module), "::", stringify!($name)),
+            phase: Phase::$phase,
+            needs: Needs::$needs,
+            run: |space| Box::pin($module::$name(space)),
+        }),*),*]
+    };
+}
+
+/// Every test, those of one phase in the order in which they start: the slow ones first.
+pub(crate) fn tests() -> Vec<Test> {
+    tests! {
+        Parallel FakeNodes {
+            refusals::a_foreign_object_under_a_childs_name_is_left_alone,
+            refusals::a_job_waits_for_quota_and_goes_on,
+            suspension::a_deadline_ends_the_job,
+            suspension::tidies_up_after_the_end,
+            failures::a_failed_rank_restarts_all_ranks,
+            failures::restarts_are_used_up,
+            failures::memory_is_named_as_the_cause,
+            failures::a_deleted_pod_counts_as_lost,
+            failures::the_training_container_decides_over_sidecars,
+            lifecycle::one_pod_runs_to_its_end,
+            lifecycle::four_pods_of_torch_find_each_other,
+            lifecycle::results_must_be_a_whole_object,
+            lifecycle::a_job_in_a_namespace_of_the_same_moment,
+            suspension::suspended_and_resumed,
+            suspension::made_suspended_edited_and_resumed,
+            deletion::a_job_deleted_at_any_moment_leaves_nothing,
+            deletion::a_job_made_again_never_meets_its_past_self,
+            naming::names_of_63_characters_work_and_do_not_collide,
+        }
+        Parallel Nothing {
+            installed::resources_and_policies_are_accepted,
+            admission::bad_specs_are_refused_with_field_and_remedy,
+            admission::running_jobs_are_immutable,
+            refusals::a_pod_that_the_apiserver_refuses_stalls_its_job_alone,
+            refusals::pod_security_is_told_in_its_own_words,
+        }
+        Serial FakeNodes {
+            crashes::crashes_at_any_moment_change_no_outcome,
+            crashes::a_killed_leaders_lease_runs_out,
+            leadership::a_graceful_stop_releases_the_lease,
+            leadership::a_standby_takes_over_at_once,
+        }
+        Serial Nothing {
+            installed::an_object_that_nobody_has_looked_at_says_so,
+            admission::what_slipped_past_admission_is_reported,
+            applying::manifests_applied_twice_change_nothing,
+            applying::jobs_and_samples_applied_twice_change_nothing,
+        }
+        Serial FakeNodes {
+            judgement::metrics_count_what_a_job_took,
+        }
+        Serial AuditLog {
+            judgement::nothing_is_written_while_nothing_happens,
+        }
+        Serial FakeNodes {
+            judgement::later_attempts_were_watched,
+        }
+        Serial AuditLog {
+            judgement::rights_suffice_and_are_all_used,
+        }
+    }
+}
+
+impl Test {
+    /// Whether the command line means this test.
+    pub(crate) fn is_chosen(&self, arguments: &Arguments) -> bool {
+        !arguments.is_filtered_out(&Trial::test(self.name, || Ok(())))
+    }
+
+    /// The test as `--list` shows it.
+    pub(crate) fn listed(self) -> Trial {
+        Trial::test(self.name, || Ok(()))
+    }
+
+    /// The test as it runs: in a namespace of its own, which is described if the test fails and removed in any case.
+    pub(crate) fn trial(self, suite: &Arc<Suite>, handle: &Handle) -> Trial {
+        let (suite, handle) = (suite.clone(), handle.clone());
+        Trial::ignorable_test(self.name, move || {
+            if let Some(missing) = self.missing(&suite) {
+                eprintln!("skipped {}: {missing}", self.name);
+                return Ok(Completion::ignored_with(missing));
+            }
+            let outcome = handle.block_on(async {
+                let mut stopping = suite.stopping.clone();
+                tokio::select! {
+                    biased;
+                    _ = stopping.wait_for(|stopping| *stopping) => Err("interrupted".to_owned()),
+                    outcome = self.run_in_a_space(&suite) => outcome,
+                }
+            });
+            outcome.map(|()| Completion::Completed).map_err(Failed::from)
+        })
+    }
+
+    fn missing(&self, suite: &Suite) -> Option<&'static str> {
+        match self.needs {
+            Needs::FakeNodes if !suite.has_fake_nodes => Some("this cluster's nodes are real"),
+            Needs::AuditLog if suite.audit.is_none() => Some("there is no audit log of this cluster"),
+            _ => None,
+        }
+    }
+
+    async fn run_in_a_space(&self, suite: &Arc<Suite>) -> Result<(), String> {
+        let opened = async {
+            // A test before may have left none.
+            suite.ensure_operator().await?;
+            Space::open(suite, self.name).await
+        };
+        let space = opened.await.map_err(|error| format!("{error:#}"))?;
+        let outcome = caught((self.run)(space.clone())).await.and_then(|()| {
+            // Whatever a test is about, this must hold.
+            let met = suite.fence.met(&space.namespace);
+            ensure!(met.is_empty(), "attempts of one job met: {met:?}");
+            Ok(())
+        });
+        let report = match &outcome {
+            Ok(()) => String::new(),
+            Err(_) => space.report().await,
+        };
+        let closed = space.close().await;
+        outcome.and(closed).map_err(|error| format!("{error:#}\n\n{report}"))
+    }
+}
+
+/// A panic as an error, so that the namespace is described and removed after it as well.
+async fn caught(test: impl Future<Output = Result<()>>) -> Result<()> {
+    AssertUnwindSafe(test).catch_unwind().await.unwrap_or_else(|panic| {
+        let words = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        Err(anyhow!("panicked: {}", words.unwrap_or("no words")))
+    })
+}

@@ -1,0 +1,158 @@
+//! What the apiserver refuses for us, in words that help, and what happens to a job that got past it.
+
+use anyhow::{Result, ensure};
+use e2e::install::install;
+use serde_json::{Value, json};
+
+use crate::manifest::Job;
+use crate::objects::{BINDINGS, JOBS, condition, holds, message};
+use crate::space::Space;
+use crate::wait::eventually;
+
+/// A manifest, and what `kubectl apply` must say about it: the field, and what to do.
+struct Case {
+    what: &'static str,
+    job: Job,
+    words: &'static [&'static str],
+}
+
+fn case(what: &'static str, job: Job, words: &'static [&'static str]) -> Case {
+    Case { what, job, words }
+}
+
+/// Every case is one change to a job that would be taken.
+fn bad_specs() -> Vec<Case> {
+    const POD: &str = "spec.template.spec";
+    let torch = || Job::torch("bad", 2);
+    let two = json!([{"name": "trainer", "image": "example/digits:1"}, {"name": "proxy", "image": "example/proxy:1"}]);
+    let reserved = |name: &str| json!([{"name": name, "value": "0"}]);
+    let env = "spec.template.spec.containers.0.env";
+    vec![
+        case("no node", torch().set("spec.nodes", 0), &["spec.nodes", "greater than or equal to 1"]),
+        case("-1 nodes", torch().set("spec.nodes", -1), &["spec.nodes", "greater than or equal to 1"]),
+        case("1001 nodes", torch().set("spec.nodes", 1001), &["spec.nodes", "less than or equal to 1000"]),
+        case("framework", torch().set("spec.framework", "pytorch"), &["spec.framework", "pytorch", "torch", "none"]),
+        case("a digit first", torch().set("metadata.name", "1bad"), &["name", "start with a letter", "rename the job"]),
+        case("64 characters", torch().set("metadata.name", "a".repeat(64)), &["name", "63 characters", "rename"]),
+        case(
+            "two containers",
+            torch().set(&format!("{POD}.containers"), two),
+            &["spec.template", "kubectl.kubernetes.io/default-container"],
+        ),
+        case("RANK", torch().set(env, reserved("RANK")), &["containers[].env", "RANK", "remove it"]),
+        case("TRAINYARD_X", Job::new("bad").set(env, reserved("TRAINYARD_X")), &["env", "TRAINYARD_X", "remove it"]),
+        case("hostname", torch().set(&format!("{POD}.hostname"), "me"), &["hostname", "the operator", "remove them"]),
+        case(
+            "subdomain",
+            torch().set(&format!("{POD}.subdomain"), "us"),
+            &["subdomain", "the operator", "remove them"],
+        ),
+        case(
+            "restartPolicy",
+            torch().set(&format!("{POD}.restartPolicy"), "Always"),
+            &["spec.template.spec.restartPolicy", "Never or left out", "maxRestarts"],
+        ),
+        case(
+            "namespace",
+            torch().set("spec.template.metadata.namespace", "other"),
+            &["spec.template.metadata.namespace", "other", "remove it"],
+        ),
+        case("a name", torch().set("spec.template.metadata.name", "me"), &["spec.template.metadata", "remove"]),
+        case("a label of ours", labelled("trainyard.dev/x"), &["spec.template.metadata", "trainyard.dev/", "remove"]),
+        case(
+            "processes of no framework",
+            Job::new("bad").set("spec.processesPerNode", 2),
+            &["spec.processesPerNode", "remove it, or set framework: torch"],
+        ),
+        case("no processes", torch().set("spec.processesPerNode", 0), &["spec.processesPerNode", "from 1 to 1024"]),
+        case("some processes", torch().set("spec.processesPerNode", "some"), &["spec.processesPerNode", "or auto"]),
+        case("lots of memory", torch().set("spec.sharedMemory", "lots"), &["spec.sharedMemory", "lots"]),
+        case("soon", torch().set("spec.activeDeadline", "soon"), &["spec.activeDeadline", "soon"]),
+        case("a typo of ours", torch().set("spec.node", 2), &["unknown field", "spec.node"]),
+        case(
+            "no containers",
+            torch().set(POD, json!({"contianers": []})),
+            &["spec.template.spec.containers", "Required"],
+        ),
+    ]
+}
+
+fn labelled(key: &str) -> Job {
+    Job::torch("bad", 2).set("spec.template.metadata.labels", json!({(key): "1"}))
+}
+
+pub(crate) async fn bad_specs_are_refused_with_field_and_remedy(space: Space) -> Result<()> {
+    let mut wrong = Vec::new();
+    for Case { what, job, words } in bad_specs() {
+        let said = space.kubectl_with(&["apply", "-f", "-"], &job.value().to_string()).await?;
+        let missing: Vec<&str> = words.iter().copied().filter(|word| !said.err.contains(word)).collect();
+        if said.ok || !missing.is_empty() {
+            wrong.push(format!("{what}: taken: {}, without {missing:?}: {}{}", said.ok, said.out, said.err));
+        }
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    ensure!(space.objects.list(JOBS, "").await?.is_empty(), "a bad job is stored");
+    Ok(())
+}
+
+pub(crate) async fn running_jobs_are_immutable(space: Space) -> Result<()> {
+    space.submit(&Job::torch("fixed", 2).runs_for("never").set("spec.sharedMemory", "1Gi")).await?;
+    let template = json!({"spec": {"containers": [{"name": "trainer", "image": "example/digits:2"}]}});
+    let mut wrong = Vec::new();
+    for (field, value) in [
+        ("nodes", json!(3)),
+        ("framework", json!("none")),
+        ("template", template),
+        ("processesPerNode", json!(2)),
+        ("sharedMemory", json!("2Gi")),
+        ("sharedMemory", Value::Null),
+    ] {
+        let patch = json!({"spec": {field: value}}).to_string();
+        let said = space.kubectl(&["patch", "tj", "fixed", "--type=merge", "-p", &patch]).await?;
+        let told = said.err.contains(field) && said.err.contains("suspend: true first");
+        if said.ok || !told {
+            wrong.push(format!("{patch}: taken: {}: {}{}", said.ok, said.out, said.err));
+        }
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // What does not concern the pods may be edited at any time.
+    let allowed =
+        json!({"spec": {"activeDeadline": "1h", "podsAfterFinished": "1h", "failurePolicy": {"maxRestarts": 9}}});
+    space.edit("fixed", allowed).await?;
+    space.until_job("fixed", "the edit is seen", |job| job["status"]["effective"]["maxRestarts"] == 9).await.map(drop)
+}
+
+/// An apiserver may lack the policies, or have had them removed: the operator then says the same.
+pub(crate) async fn what_slipped_past_admission_is_reported(space: Space) -> Result<()> {
+    space.cluster().delete(BINDINGS, "trainyard-training-jobs").await?;
+    let outcome = slip_past(&space).await;
+    install(&space.suite.client).await?;
+    outcome?;
+    eventually("the policy is in force again", async || {
+        let said = space.submit(&Job::new("late").set("spec.template.metadata.namespace", "other")).await;
+        space.objects.delete(JOBS, "late").await?;
+        ensure!(said.is_err(), "the job was taken");
+        Ok(())
+    })
+    .await
+}
+
+async fn slip_past(space: &Space) -> Result<()> {
+    let env = json!([{"name": "TRAINYARD_X", "value": "0"}]);
+    let bad = Job::new("slipped").set("spec.template.spec.containers.0.env", env);
+    eventually("the policy is out of force", async || space.submit(&bad).await).await?;
+    space.submit(&labelled("trainyard.dev/x").set("metadata.name", "labelled")).await?;
+    space.submit(&Job::new("good")).await?;
+    for (name, words) in [
+        ("slipped", ["spec.template.spec.containers[0].env", "TRAINYARD_X", "remove it"]),
+        ("labelled", ["spec.template.metadata.labels", "trainyard.dev/x", "remove it"]),
+    ] {
+        let job = space.until_state(name, "Invalid").await?;
+        ensure!(holds(&job, "Stalled") && condition(&job, "Stalled")["reason"] == "Invalid", "{}", job["status"]);
+        for word in words {
+            ensure!(message(&job).contains(word), "no {word} in {}", message(&job));
+        }
+        ensure!(space.pods(name).await?.is_empty(), "a pod was made");
+    }
+    space.until_job("good", "the good job beside goes on", |job| !holds(job, "Stalled")).await.map(drop)
+}

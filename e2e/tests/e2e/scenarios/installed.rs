@@ -1,0 +1,49 @@
+//! What an installation looks like.
+
+use anyhow::{Result, ensure};
+use serde_json::Value;
+
+use crate::manifest::Job;
+use crate::objects::{CRDS, POLICIES, holds};
+use crate::space::Space;
+use crate::wait::eventually;
+
+pub(crate) async fn resources_and_policies_are_accepted(space: Space) -> Result<()> {
+    let crd = space.cluster().get(CRDS, "trainingjobs.trainyard.dev").await?;
+    for type_ in ["Established", "NamesAccepted"] {
+        ensure!(holds(&crd, type_), "not {type_}: {}", crd["status"]["conditions"]);
+    }
+    ensure!(!holds(&crd, "NonStructuralSchema"), "{}", crd["status"]["conditions"]);
+
+    // The apiserver checks the policy's expressions against the resource's schema some time after it was made.
+    let policy = eventually("the policy is checked", async || {
+        let policy = space.cluster().get(POLICIES, "trainyard-training-jobs").await?;
+        ensure!(policy["status"]["observedGeneration"] == policy["metadata"]["generation"], "{}", policy["status"]);
+        Ok(policy)
+    })
+    .await?;
+    let warnings = &policy["status"]["typeChecking"]["expressionWarnings"];
+    ensure!(warnings.is_null(), "the policy's expressions: {warnings:#}");
+
+    let explained = space.kubectl(&["explain", "tj.spec.nodes"]).await?.good()?;
+    ensure!(explained.contains("PyTorch calls nodes"), "{explained}");
+    let listed = space.kubectl(&["get", "trainyard"]).await?;
+    ensure!(listed.ok && listed.err.contains("No resources found"), "the category: {listed:?}");
+    Ok(())
+}
+
+/// Tools that wait for a status must not take an object for done that no operator has looked at.
+pub(crate) async fn an_object_that_nobody_has_looked_at_says_so(space: Space) -> Result<()> {
+    space.suite.stop_operator().await?;
+    let job = space.submit(&Job::new("early")).await?;
+    ensure!(job["status"]["observedGeneration"] == -1, "{}", job["status"]);
+    ensure!(job["status"]["conditions"] == Value::Null, "{}", job["status"]);
+    let line = space.kubectl(&["get", "tj", "early", "--no-headers"]).await?.good()?;
+    ensure!(line.starts_with("early"), "{line}");
+
+    space.suite.ensure_operator().await?;
+    let job =
+        space.until_job("early", "the operator has looked", |job| job["status"]["observedGeneration"] == 1).await?;
+    ensure!(job["metadata"]["generation"] == 1, "nothing of ours writes a spec: {}", job["metadata"]);
+    Ok(())
+}

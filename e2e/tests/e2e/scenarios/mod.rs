@@ -1,0 +1,14 @@
+//! The tests, by subject. `registry` lists them all.
+
+pub(crate) mod admission;
+pub(crate) mod applying;
+pub(crate) mod crashes;
+pub(crate) mod deletion;
+pub(crate) mod failures;
+pub(crate) mod installed;
+pub(crate) mod judgement;
+pub(crate) mod leadership;
+pub(crate) mod lifecycle;
+pub(crate) mod naming;
+pub(crate) mod refusals;
+pub(crate) mod suspension;

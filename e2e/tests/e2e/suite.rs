@@ -1,0 +1,134 @@
+//! What all tests of a run share: the cluster, and the operator in it.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context, Result};
+use e2e::install::install;
+use e2e::operator::{Build, OPERATOR_NAMESPACE, Operator, build_operator, operator_kubeconfig};
+use kube::Client;
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, MutexGuard, watch};
+
+use crate::audit::AuditLog;
+use crate::fence::Fence;
+use crate::kubectl::Kubectl;
+use crate::objects::{LEASES, Objects};
+use crate::target::Prepared;
+
+/// The lease that only one operator holds.
+const LEASE: &str = "trainyard";
+
+/// The run.
+pub(crate) struct Suite {
+    pub(crate) client: Client,
+    pub(crate) kubectl: Kubectl,
+    /// Told apart from other runs by this.
+    pub(crate) run: String,
+    /// Whether every test runs, so that what was never used in this run can be called unused.
+    pub(crate) complete: bool,
+    pub(crate) has_fake_nodes: bool,
+    pub(crate) audit: Option<AuditLog>,
+    pub(crate) fence: Fence,
+    /// Turns true when the run is interrupted. Whoever does that waits until nobody holds this any more.
+    pub(crate) stopping: watch::Receiver<bool>,
+    folder: PathBuf,
+    binary: PathBuf,
+    operator_kubeconfig: PathBuf,
+    operator: Mutex<Option<Operator>>,
+    starts: AtomicU32,
+}
+
+impl Suite {
+    /// Builds and installs Trainyard and starts the operator.
+    pub(crate) async fn start(cluster: &Prepared, complete: bool, stopping: watch::Receiver<bool>) -> Result<Self> {
+        let client = cluster.client.clone();
+        let building = tokio::task::spawn_blocking(|| build_operator(Build::Debug));
+        install(&client).await?;
+        let suite = Suite {
+            kubectl: cluster.kubectl.clone(),
+            run: cluster.run.clone(),
+            complete,
+            stopping,
+            has_fake_nodes: cluster.has_fake_nodes,
+            audit: cluster.audit_log.clone().map(AuditLog::new),
+            fence: Fence::start(client.clone()),
+            folder: cluster.folder.clone(),
+            binary: building.await.context("building the operator")??,
+            operator_kubeconfig: operator_kubeconfig(&client, &cluster.kubeconfig, &cluster.folder).await?,
+            operator: Mutex::default(),
+            starts: AtomicU32::new(0),
+            client,
+        };
+        suite.ensure_operator().await?;
+        Ok(suite)
+    }
+
+    /// The operator that runs now; a test that takes it out puts another in, or leaves that to the next test.
+    pub(crate) async fn operator(&self) -> MutexGuard<'_, Option<Operator>> {
+        self.operator.lock().await
+    }
+
+    /// One more operator process, which may have to wait for the lease.
+    pub(crate) fn spawn_operator(&self) -> Result<Operator> {
+        let number = self.starts.fetch_add(1, Ordering::Relaxed);
+        Operator::spawn(&self.binary, &self.operator_kubeconfig, &self.log_file(number))
+    }
+
+    /// Starts an operator unless one runs.
+    pub(crate) async fn ensure_operator(&self) -> Result<()> {
+        let mut operator = self.operator.lock().await;
+        if operator.is_none() {
+            // Whoever held it was killed by a test, or this is the first.
+            self.clear_lease().await?;
+            let started = self.spawn_operator()?;
+            started.until_ready().await?;
+            *operator = Some(started);
+        }
+        Ok(())
+    }
+
+    /// Kills the operator with SIGKILL.
+    pub(crate) async fn kill_operator(&self) {
+        if let Some(operator) = self.operator.lock().await.take() {
+            operator.kill();
+        }
+    }
+
+    /// Stops it as Kubernetes would, and expects a good end.
+    pub(crate) async fn stop_operator(&self) -> Result<()> {
+        match self.operator.lock().await.take() {
+            Some(operator) => operator.stop().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Frees the lease of an operator that is known to be dead, which otherwise lasts 15 s.
+    pub(crate) async fn clear_lease(&self) -> Result<()> {
+        let leases = self.operator_namespace();
+        if leases.find(LEASES, LEASE).await?.is_some() {
+            leases.patch(LEASES, LEASE, &json!({"spec": {"holderIdentity": null}})).await?;
+        }
+        Ok(())
+    }
+
+    /// Who holds the lease; null when nobody does.
+    pub(crate) async fn lease_holder(&self) -> Result<Value> {
+        Ok(self.operator_namespace().get(LEASES, LEASE).await?["spec"]["holderIdentity"].take())
+    }
+
+    /// The logs of every operator of this run, oldest first.
+    pub(crate) fn logs(&self) -> Vec<String> {
+        let started = self.starts.load(Ordering::Relaxed);
+        (0..started).map(|number| fs::read_to_string(self.log_file(number)).unwrap_or_default()).collect()
+    }
+
+    fn log_file(&self, number: u32) -> PathBuf {
+        self.folder.join(format!("operator-{number}.log"))
+    }
+
+    fn operator_namespace(&self) -> Objects {
+        Objects::namespaced(self.client.clone(), OPERATOR_NAMESPACE)
+    }
+}
