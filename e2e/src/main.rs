@@ -27,6 +27,12 @@ enum Task {
     Status,
     /// Prints the path of that cluster's kubeconfig.
     Kubeconfig,
+    /// Runs kubectl, of the cluster's own version, against that cluster.
+    Kubectl {
+        /// kubectl's arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Runs a command with KUBECONFIG set to a cluster of its own, which goes when the command ends.
     Run {
         #[command(flatten)]
@@ -87,6 +93,12 @@ async fn main() -> ExitCode {
     }
 }
 
+fn running_kubeconfig() -> Result<PathBuf> {
+    let kubeconfig = e2e::kubeconfig()?;
+    anyhow::ensure!(kubeconfig.is_file(), "no cluster is up: run `cargo run -p e2e -- up`");
+    Ok(kubeconfig)
+}
+
 async fn execute(task: Task) -> Result<ExitCode> {
     match task {
         Task::Up(options) => {
@@ -98,10 +110,12 @@ async fn execute(task: Task) -> Result<ExitCode> {
         }
         Task::Down => println!("{}", if e2e::down().await? { "stopped" } else { "not running" }),
         Task::Status => return Ok(show(e2e::status().await?)),
-        Task::Kubeconfig => {
-            let kubeconfig = e2e::kubeconfig()?;
-            anyhow::ensure!(kubeconfig.is_file(), "no cluster is up: run `cargo run -p e2e -- up`");
-            println!("{}", kubeconfig.display());
+        Task::Kubeconfig => println!("{}", running_kubeconfig()?.display()),
+        Task::Kubectl { arguments } => {
+            let kubeconfig = running_kubeconfig()?;
+            let kubectl = e2e::ensure_binaries().await?.kubectl;
+            let command = [vec![kubectl.display().to_string()], arguments].concat();
+            return Ok(exit_code(run(&command, &kubeconfig).await?));
         }
         Task::Run { options, command } => {
             let cluster = Cluster::start(options.into_cluster()?).await?;

@@ -125,8 +125,14 @@ impl JsonSchema for PodTemplate {
                     "fieldPath": ".spec.restartPolicy",
                 },
                 {
-                    "rule": "!has(self.spec.hostname) && !has(self.spec.subdomain)",
-                    "message": "hostname and subdomain are set by the operator, so that ranks find each other: remove them",
+                    "rule": "!has(self.spec.hostname)",
+                    "message": "hostname is set by the operator, so that ranks find each other: remove it",
+                    "fieldPath": ".spec.hostname",
+                },
+                {
+                    "rule": "!has(self.spec.subdomain)",
+                    "message": "subdomain is set by the operator, so that ranks find each other: remove it",
+                    "fieldPath": ".spec.subdomain",
                 },
             ],
         })

@@ -8,7 +8,7 @@ use clap::Args;
 use tokio::time::sleep;
 
 use super::audit::Entry;
-use super::machine::mebibytes;
+use super::machine::megabytes;
 use super::report::{Report, table, verdict};
 use super::stage::Stage;
 use crate::operator::OPERATOR_USER;
@@ -41,7 +41,7 @@ pub(super) async fn run(stage: &Stage, options: &Options, report: &mut Report) -
          in the log when it ends.\n\n{}",
         options.seconds,
         options.objects,
-        mebibytes(stage.operator()?.resident_bytes()?),
+        megabytes(stage.operator()?.resident_bytes()?),
         table(["request", "number"], &rows)
     ));
     report.say(&format!("- lease and watch renewals only: {}\n- processor time: {cpu}", verdict(quiet)));

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::audit::Entry;
-use super::load::Kind;
+use super::load::{Kind, Pace};
 use super::report::{Report, table, verdict};
 use super::stage::{BARE, JOBS, Stage};
 use super::statistics::percentile;
@@ -82,7 +82,7 @@ async fn steadily(
         ticks.tick().await;
         let (client, name) = (stage.client(), format!("steady-{round}-{index:05}"));
         requests.spawn(async move {
-            let took = kind.create(&client, namespace, &name).await?;
+            let took = kind.create(&client, namespace, &name, &Pace::default()).await?;
             Ok(Created { name, answered: Timestamp::now(), took })
         });
     }

@@ -32,16 +32,18 @@ pub(super) enum Kind {
 }
 
 /// How the fake pods of a load behave; `e2e/kwok/pods.yaml` says what happens without any.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Pace {
-    pub(super) start_after: Option<&'static str>,
-    pub(super) run_for: Option<&'static str>,
+    pub(super) start_after: Option<String>,
+    pub(super) run_for: Option<String>,
 }
 
 impl Pace {
-    fn annotations(self) -> Value {
-        let steered = [("start-after", self.start_after), ("run-for", self.run_for)];
-        let set = |(key, value): (&str, Option<&str>)| Some((format!("fake.trainyard.dev/{key}"), value?.into()));
+    fn annotations(&self) -> Value {
+        let steered = [("start-after", &self.start_after), ("run-for", &self.run_for)];
+        let set = |(key, value): (&str, &Option<String>)| {
+            Some((format!("fake.trainyard.dev/{key}"), value.as_deref()?.into()))
+        };
         Value::Object(steered.into_iter().filter_map(set).collect())
     }
 }
@@ -53,7 +55,7 @@ fn pod_spec() -> Value {
 }
 
 /// A job of that many pods.
-pub(super) fn job(namespace: &str, name: &str, nodes: u32, pace: Pace) -> Value {
+pub(super) fn job(namespace: &str, name: &str, nodes: u32, pace: &Pace) -> Value {
     let template = json!({"metadata": {"annotations": pace.annotations()}, "spec": pod_spec()});
     json!({
         "apiVersion": "trainyard.dev/v1alpha1",
@@ -105,22 +107,22 @@ impl Kind {
         }
     }
 
-    fn object(self, namespace: &str, name: &str) -> Value {
+    fn object(self, namespace: &str, name: &str, pace: &Pace) -> Value {
         match self {
             Self::BarePod => json!({
                 "apiVersion": "v1",
                 "kind": "Pod",
-                "metadata": {"name": name, "namespace": namespace},
+                "metadata": {"name": name, "namespace": namespace, "annotations": pace.annotations()},
                 "spec": pod_spec(),
             }),
-            Self::Job => job(namespace, name, 1, Pace::default()),
+            Self::Job => job(namespace, name, 1, pace),
         }
     }
 
     /// Creates one; answers how long that took.
-    pub(super) async fn create(self, client: &Client, namespace: &str, name: &str) -> Result<Duration> {
+    pub(super) async fn create(self, client: &Client, namespace: &str, name: &str, pace: &Pace) -> Result<Duration> {
         let request = Request::post(self.collection(namespace)).header(header::CONTENT_TYPE, "application/json");
-        let request = request.body(self.object(namespace, name).to_string().into_bytes())?;
+        let request = request.body(self.object(namespace, name, pace).to_string().into_bytes())?;
         let sent = Instant::now();
         client.request_text(request).await.with_context(|| format!("creating {name} in {namespace}"))?;
         Ok(sent.elapsed())
@@ -144,9 +146,11 @@ impl Kind {
     }
 
     /// Creates so many and waits until all have ended; answers how long that took from the first request.
-    pub(super) async fn run(self, client: &Client, namespace: &str, count: usize) -> Result<Duration> {
+    pub(super) async fn run(self, client: &Client, namespace: &str, count: usize, pace: &Pace) -> Result<Duration> {
         let begun = Instant::now();
-        let create = |index| async move { self.create(client, namespace, &format!("load-{index:05}")).await.map(drop) };
+        let create = |index: usize| async move {
+            self.create(client, namespace, &format!("load-{index:05}"), pace).await.map(drop)
+        };
         let creating =
             stream::iter((0..count).map(create)).buffer_unordered(AT_ONCE).try_for_each(|()| future::ready(Ok(())));
         tokio::try_join!(creating, self.until_ended(client, namespace, count))?;

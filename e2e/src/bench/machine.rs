@@ -9,11 +9,11 @@ use jiff::Timestamp;
 use crate::binaries::KUBERNETES_VERSION;
 use crate::operator::source_tree;
 
-/// Mebibytes, for people.
-pub(super) fn mebibytes(bytes: u64) -> String {
+/// Megabytes, as the budgets are given.
+pub(super) fn megabytes(bytes: u64) -> String {
     #[allow(clippy::cast_precision_loss, reason = "for people")]
-    let mebibytes = bytes as f64 / f64::from(1 << 20);
-    format!("{mebibytes:.1} MiB")
+    let megabytes = bytes as f64 / 1e6;
+    format!("{megabytes:.1} MB")
 }
 
 /// Date, commit, cores, memory, and what else was going on.
@@ -62,7 +62,8 @@ impl Cpu {
     pub(super) fn since(&self, earlier: &Self) -> String {
         let used =
             |(name, seconds): (&String, &f64)| (name.clone(), seconds - earlier.seconds.get(name).unwrap_or(&0.0));
-        let mut used: Vec<(String, f64)> = self.seconds.iter().map(used).collect();
+        // The kernel's own books differ by some ticks, so that next to nothing may come out as less than nothing.
+        let mut used: Vec<(String, f64)> = self.seconds.iter().map(used).filter(|(_, used)| *used >= 0.05).collect();
         used.sort_by(|(_, a), (_, b)| b.total_cmp(a));
         used.iter().map(|(name, seconds)| format!("{name} {seconds:.1} s")).collect::<Vec<_>>().join(", ")
     }
@@ -111,5 +112,6 @@ mod tests {
     fn usage_is_a_difference_and_sorted() {
         let cpu = |a, b| Cpu { seconds: [("a".to_owned(), a), ("b".to_owned(), b)].into() };
         assert_eq!(cpu(2.0, 5.0).since(&cpu(1.0, 1.0)), "b 4.0 s, a 1.0 s");
+        assert_eq!(cpu(1.0, 5.0).since(&cpu(1.1, 1.0)), "b 4.0 s");
     }
 }

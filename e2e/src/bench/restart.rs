@@ -5,8 +5,8 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::audit::Entry;
-use super::load::{self, Kind};
-use super::machine::mebibytes;
+use super::load::{self, Kind, Pace};
+use super::machine::megabytes;
 use super::report::{Report, table, verdict};
 use super::stage::{JOBS, Stage};
 use crate::operator::OPERATOR_USER;
@@ -34,6 +34,7 @@ struct Restart {
 }
 
 pub(super) async fn run(stage: &mut Stage, options: &Options, report: &mut Report) -> Result<()> {
+    let memory_before = stage.operator()?.resident_bytes()?;
     let mut restarts = Vec::new();
     for round in 0..options.rounds {
         restarts.push(once(stage, &format!("after-restart-{round}")).await?);
@@ -42,9 +43,13 @@ pub(super) async fn run(stage: &mut Stage, options: &Options, report: &mut Repor
     let seconds = |seconds: f64| format!("{seconds:.2} s");
     let row = |(index, it): (usize, &Restart)| {
         let [leads, listed, ready, pod] = [it.leads, it.listed, it.ready, it.pod].map(seconds);
-        [(index + 1).to_string(), leads, listed, ready, pod, mebibytes(it.memory)]
+        [(index + 1).to_string(), leads, listed, ready, pod, megabytes(it.memory)]
     };
     let rows: Vec<_> = restarts.iter().enumerate().map(row).collect();
+    let memory = restarts.iter().map(|restart| restart.memory).max().unwrap_or_default();
+    let budget = memory_budget(options.objects).map_or_else(String::new, |budget| {
+        format!("; budget {}: {}", megabytes(budget), verdict(memory <= budget))
+    });
     let worst = restarts.iter().map(|restart| restart.pod).fold(0.0, f64::max);
     report.say(&format!(
         "## Restart\n\nWith {} finished jobs and their pods there, the lease released; a job is created with the start \
@@ -62,7 +67,7 @@ async fn once(stage: &mut Stage, job: &str) -> Result<Restart> {
     let begun = Timestamp::now();
     stage.spawn_operator()?;
     let client = stage.client();
-    Kind::Job.create(&client, JOBS, job).await?;
+    Kind::Job.create(&client, JOBS, job, &Pace::default()).await?;
     stage.operator()?.until_ready().await?;
     let ready = Timestamp::now();
     load::until_pod_of(&client, JOBS, job).await?;

@@ -8,7 +8,7 @@ use kube::Client;
 use tokio::task::spawn_blocking;
 
 use super::audit::AuditLog;
-use super::load::{self, Kind};
+use super::load::{self, Kind, Pace};
 use super::machine::Cpu;
 use crate::cache;
 use crate::cluster::{Cluster, ClusterOptions};
@@ -110,7 +110,7 @@ impl Stage {
     /// Makes jobs until the cluster holds that many finished ones.
     pub(super) async fn fill(&self, jobs: usize) -> Result<()> {
         note(&format!("making {jobs} jobs and waiting until they have finished"));
-        Kind::Job.run(&self.client(), JOBS, jobs).await.map(drop)
+        Kind::Job.run(&self.client(), JOBS, jobs, &Pace::default()).await.map(drop)
     }
 
     /// Stops everything.

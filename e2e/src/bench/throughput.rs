@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 
-use super::load::{self, Kind};
-use super::machine::mebibytes;
+use super::load::{self, Kind, Pace};
+use super::machine::megabytes;
 use super::report::{Report, table, verdict};
 use super::stage::{BARE, JOBS, Stage};
 use super::statistics::percentile;
@@ -14,9 +14,6 @@ use super::tally::Tally;
 use crate::progress::note;
 
 const RATIO_BUDGET: f64 = 2.0;
-/// For 1,000 finished objects with pods.
-const MEMORY_BUDGET: (usize, u64) = (1_000, 40 << 20);
-
 #[derive(Clone, Debug, Args)]
 pub(super) struct Options {
     /// How many; may be repeated.
@@ -25,6 +22,9 @@ pub(super) struct Options {
     /// Rounds of each; every other round runs the jobs first.
     #[arg(long, default_value_t = 2)]
     rounds: usize,
+    /// How long every pod runs. From 1 s on the operator also says that a job runs, not only that it has ended.
+    #[arg(long, value_name = "DURATION", default_value = "500ms")]
+    run_for: String,
 }
 
 /// One round's figures.
@@ -100,7 +100,7 @@ fn say(count: usize, before: u64, rounds: &[Round], report: &mut Report) {
             each(round.tally.total()),
             each(round.tally.events),
             round.tally.refused.to_string(),
-            mebibytes(round.memory),
+            megabytes(round.memory),
         ]
     };
     let header = ["round", "bare pods", "jobs", "ratio", "writes a job", "Events a job", "refused", "memory after"];
@@ -115,13 +115,13 @@ fn say(count: usize, before: u64, rounds: &[Round], report: &mut Report) {
     )];
     let after = rounds.last().map_or(0, |round| round.memory);
     let budget = match MEMORY_BUDGET {
-        (objects, bytes) if objects == count => format!("; budget {}: {}", mebibytes(bytes), verdict(after <= bytes)),
+        (objects, bytes) if objects == count => format!("; budget {}: {}", megabytes(bytes), verdict(after <= bytes)),
         _ => String::new(),
     };
     said.push(format!(
         "- operator's resident memory: {} before, {} with {count} finished jobs and their pods{budget}",
-        mebibytes(before),
-        mebibytes(after)
+        megabytes(before),
+        megabytes(after)
     ));
     for (index, round) in rounds.iter().enumerate() {
         said.push(format!(

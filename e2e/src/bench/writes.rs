@@ -34,9 +34,9 @@ struct Case {
 }
 
 fn cases() -> Vec<Case> {
-    let as_in_life = Pace { start_after: Some("1s"), run_for: Some("2s") };
+    let as_in_life = Pace { start_after: Some("1s".to_owned()), run_for: Some("2s".to_owned()) };
     let paces = [(as_in_life, "start after 1 s, run 2 s"), (Pace::default(), "start at once, run 0.5 s")];
-    let sizes = |(pace, life)| [1, 2, 8].map(|nodes| Case { nodes, pace, life });
+    let sizes = |(pace, life): (Pace, _)| [1, 2, 8].map(|nodes| Case { nodes, pace: pace.clone(), life });
     paces.into_iter().flat_map(sizes).collect()
 }
 
@@ -90,7 +90,7 @@ async fn one(stage: &Stage, case: &Case, namespace: &str) -> Result<Tally> {
     let client = stage.client();
     load::create_namespace(&client, namespace).await?;
     let mark = stage.audit().mark().await?;
-    let job = load::job(namespace, "job", case.nodes, case.pace);
+    let job = load::job(namespace, "job", case.nodes, &case.pace);
     let applied = PatchParams::apply("bench").force();
     load::dynamic_jobs(&client, namespace).patch("job", &applied, &Patch::Apply(&job)).await?;
     Kind::Job.until_ended(&client, namespace, 1).await?;
