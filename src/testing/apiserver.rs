@@ -129,6 +129,11 @@ impl World {
         let write = Write { step: state.step, number, verb, id: id.clone(), ok: answer.is_ok(), answer: told };
         state.tell(Line::Write(write.clone()));
         state.journal.push(write);
+        let outside = state.after_write.take_if(|(after, _)| *after == number);
+        drop(state);
+        if let Some((_, action)) = outside {
+            action.perform(self);
+        }
         answer
     }
 }

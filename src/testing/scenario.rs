@@ -135,11 +135,16 @@ impl Scenario {
 
     /// Runs it, with a death of the operator at one of its writes if so wished.
     pub(crate) fn run<O: SimulatedOperator>(&self, crash: Option<CrashPoint>) -> Result<Report, Failure> {
+        self.run_with::<O>(|simulation| simulation.crash_at(crash))
+    }
+
+    /// Runs it, arranged further by `arrange`.
+    fn run_with<O: SimulatedOperator>(&self, arrange: impl FnOnce(&mut Simulation<O>)) -> Result<Report, Failure> {
         let mut simulation = Simulation::<O>::new(self.seed, self.options.clone());
         for (after, action) in &self.script {
             simulation.schedule(*after, action.clone());
         }
-        simulation.crash_at(crash);
+        arrange(&mut simulation);
         simulation.run_to_the_end(STEP_LIMIT)?;
         let world = simulation.world();
         Ok(Report { writes: world.write_count(), steps: world.step(), outcomes: outcomes(world) })
@@ -312,4 +317,28 @@ pub(crate) fn exhaustive_crashes<O: SimulatedOperator>(scenario_seed: u64, menu:
         }
     }
     2 * undisturbed.writes
+}
+
+/// Runs a scenario once undisturbed, then again and again with one of its jobs deleted and made again under its name
+/// right after each of the operator's writes. Answers the number of runs.
+///
+/// # Panics
+/// At the first run that does not go as it must.
+pub(crate) fn exhaustive_recreations<O: SimulatedOperator>(scenario_seed: u64, menu: &Menu) -> u64 {
+    let scenario = Scenario::random(scenario_seed, menu);
+    let undisturbed = match scenario.run::<O>(None) {
+        Ok(report) => report,
+        Err(failure) => panic!("seed {scenario_seed}, undisturbed: {failure}"),
+    };
+    let mut runs = 0;
+    for job in undisturbed.outcomes.keys() {
+        for write in 1..=undisturbed.writes {
+            let recreate = Action::Recreate(job.clone());
+            if let Err(failure) = scenario.run_with::<O>(|simulation| simulation.after_write(write, recreate)) {
+                panic!("seed {scenario_seed}, {job} made again after write {write}: {failure}");
+            }
+            runs += 1;
+        }
+    }
+    runs
 }

@@ -130,6 +130,11 @@ impl<O: SimulatedOperator> Simulation<O> {
         self.world.set_crash_point(point);
     }
 
+    /// Has something done right after the operator's n-th write, before the operator hears of that write's answer.
+    pub(crate) fn after_write(&mut self, number: u64, action: Action) {
+        self.world.set_after_write(number, action);
+    }
+
     /// Does one random thing that is possible now, or lets time pass until something is.
     pub(crate) fn step(&mut self) -> Result<(), Failure> {
         self.world.begin_step();

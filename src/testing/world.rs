@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::dice::{Dice, dice};
 use super::faults::{ApiFaults, CrashPoint};
 use super::json;
+use super::script::Action;
 use super::story::{Actor, Change, Line, Write, summary};
 use crate::cluster::port::{EventDraft, ObjectId, Resource};
 
@@ -32,6 +33,8 @@ pub(super) struct State {
     pub(super) dice: Dice,
     pub(super) faults: ApiFaults,
     pub(super) crash_point: Option<CrashPoint>,
+    /// What happens from outside right after the operator's n-th write.
+    pub(super) after_write: Option<(u64, Action)>,
     /// Whether the operator's process is dead: nothing it sends arrives.
     pub(super) operator_dead: bool,
     pub(super) quota_exceeded: bool,
@@ -69,6 +72,7 @@ impl World {
             dice: dice(seed, "world"),
             faults,
             crash_point: None,
+            after_write: None,
             operator_dead: false,
             quota_exceeded: false,
             pods_refused: false,
@@ -194,6 +198,10 @@ impl World {
     }
 
     /// Sets or removes the write at which the operator dies.
+    pub(crate) fn set_after_write(&self, number: u64, action: Action) {
+        self.state().after_write = Some((number, action));
+    }
+
     pub(crate) fn set_crash_point(&self, point: Option<CrashPoint>) {
         self.state().crash_point = point;
     }

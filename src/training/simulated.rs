@@ -16,7 +16,7 @@ use crate::cluster::index::{Child, ChildMeta, OwnedIndex, OwnerKey};
 use crate::cluster::pod::WatchedPod;
 use crate::cluster::port::{ObjectId, Resource};
 use crate::names;
-use crate::testing::scenario::{Menu, exhaustive_crashes, random_runs, seeds};
+use crate::testing::scenario::{Menu, exhaustive_crashes, exhaustive_recreations, random_runs, seeds};
 use crate::testing::simulation::{Delivery, SimulatedOperator};
 use crate::testing::world::World;
 
@@ -118,6 +118,12 @@ fn job_of(key: OwnerKey) -> ObjectId {
 #[test]
 fn random_runs_end_as_they_should() {
     random_runs::<Operator>(seeds(), &Menu::everything());
+}
+
+#[test]
+fn a_job_made_again_at_any_step_never_meets_its_past_self() {
+    let runs: u64 = (0..4).map(|scenario| exhaustive_recreations::<Operator>(scenario, &Menu::calm())).sum();
+    assert!(runs > 50, "only {runs} runs");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use super::machine;
+use super::machine::{self, megabytes};
 use crate::operator::source_tree;
 
 /// The file with the last saved results, from the repository's root.
@@ -61,6 +61,16 @@ pub(super) fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> 
     let mut lines = vec![line(header), format!("|{}", (0..N).map(rule).collect::<String>())];
     lines.extend(rows.iter().map(|row| line(row.each_ref().map(String::as_str))));
     lines.join("\n")
+}
+
+/// The operator's memory beside its budget, if there is one for so many finished objects with pods.
+pub(super) fn judged_memory(objects: usize, bytes: u64) -> String {
+    let budget = match objects {
+        1_000 => 40_000_000,
+        10_000 => 100_000_000,
+        _ => return megabytes(bytes),
+    };
+    format!("{}; budget {}: {}", megabytes(bytes), megabytes(budget), verdict(bytes <= budget))
 }
 
 /// Whether a budget is kept, as a word.

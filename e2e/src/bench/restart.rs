@@ -47,9 +47,8 @@ pub(super) async fn run(stage: &mut Stage, options: &Options, report: &mut Repor
     };
     let rows: Vec<_> = restarts.iter().enumerate().map(row).collect();
     let memory = restarts.iter().map(|restart| restart.memory).max().unwrap_or_default();
-    let budget = memory_budget(options.objects).map_or_else(String::new, |budget| {
-        format!("; budget {}: {}", megabytes(budget), verdict(memory <= budget))
-    });
+    let budget = memory_budget(options.objects)
+        .map_or_else(String::new, |budget| format!("; budget {}: {}", megabytes(budget), verdict(memory <= budget)));
     let worst = restarts.iter().map(|restart| restart.pod).fold(0.0, f64::max);
     report.say(&format!(
         "## Restart\n\nWith {} finished jobs and their pods there, the lease released; a job is created with the start \
