@@ -8,8 +8,7 @@ use clap::Args;
 use tokio::time::sleep;
 
 use super::audit::Entry;
-use super::machine::megabytes;
-use super::report::{Report, table, verdict};
+use super::report::{Report, judged_memory, table, verdict};
 use super::stage::Stage;
 use crate::operator::OPERATOR_USER;
 use crate::progress::note;
@@ -37,14 +36,17 @@ pub(super) async fn run(stage: &Stage, options: &Options, report: &mut Report) -
     let quiet = requests.keys().all(|what| what.starts_with("watch ") || what == "update leases");
     let rows: Vec<[String; 2]> = requests.into_iter().map(|(what, count)| [what, count.to_string()]).collect();
     report.say(&format!(
-        "## Idle\n\nRequests of the operator in {} s with {} finished jobs and their pods there, {} resident. A watch is \
+        "## Idle\n\nRequests of the operator in {} s with {} finished jobs and their pods there. A watch is \
          in the log when it ends.\n\n{}",
         options.seconds,
         options.objects,
-        megabytes(stage.operator()?.resident_bytes()?),
         table(["request", "number"], &rows)
     ));
-    report.say(&format!("- lease and watch renewals only: {}\n- processor time: {cpu}", verdict(quiet)));
+    report.say(&format!(
+        "- lease and watch renewals only: {}\n- resident memory: {}\n- processor time: {cpu}",
+        verdict(quiet),
+        judged_memory(options.objects, stage.operator()?.resident_bytes()?)
+    ));
     Ok(())
 }
 

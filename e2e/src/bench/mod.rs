@@ -97,6 +97,8 @@ async fn all(stage: &mut Stage, report: &mut Report) -> Result<()> {
     writes::run(stage, &defaults()?, report).await?;
     latency::run(stage, &defaults()?, report).await?;
     let throughput: throughput::Options = defaults()?;
+    let longer = throughput::Options { jobs: vec![1_000], run_for: "3s".to_owned(), ..throughput.clone() };
+    throughput::run(stage, &longer, report).await?;
     throughput::run(stage, &throughput, report).await?;
     let objects = throughput.jobs.last().copied().unwrap_or_default();
     idle::run(stage, &idle::Options { objects, ..defaults()? }, report).await?;

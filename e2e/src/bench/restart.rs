@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::audit::Entry;
 use super::load::{self, Kind, Pace};
 use super::machine::megabytes;
-use super::report::{Report, table, verdict};
+use super::report::{Report, judged_memory, table, verdict};
 use super::stage::{JOBS, Stage};
 use crate::operator::OPERATOR_USER;
 use crate::progress::note;
@@ -47,15 +47,16 @@ pub(super) async fn run(stage: &mut Stage, options: &Options, report: &mut Repor
     };
     let rows: Vec<_> = restarts.iter().enumerate().map(row).collect();
     let memory = restarts.iter().map(|restart| restart.memory).max().unwrap_or_default();
-    let budget = memory_budget(options.objects)
-        .map_or_else(String::new, |budget| format!("; budget {}: {}", megabytes(budget), verdict(memory <= budget)));
     let worst = restarts.iter().map(|restart| restart.pod).fold(0.0, f64::max);
     report.say(&format!(
         "## Restart\n\nWith {} finished jobs and their pods there, the lease released; a job is created with the start \
-         of the process. Seconds from that start.\n\n{}\n\n- worst: {worst:.2} s; budget {BUDGET_SECONDS} s (for 10,000 objects): {}",
+         of the process. Seconds from that start.\n\n{}\n\n- worst: {worst:.2} s; budget {BUDGET_SECONDS} s (for 10,000 objects): {}\n\
+         - resident memory: {} before the first restart, afterwards at most {}",
         options.objects,
         table(["restart", "leads", "caches listed", "seen ready", "the new job's pod", "memory then"], &rows),
-        verdict(worst <= BUDGET_SECONDS)
+        verdict(worst <= BUDGET_SECONDS),
+        megabytes(memory_before),
+        judged_memory(options.objects, memory)
     ));
     Ok(())
 }
