@@ -247,10 +247,12 @@ impl Context {
     /// When to try a job again that could not be reconciled.
     fn retry(&self, job: &GuardedJob, error: &ApiError) -> Action {
         let key = key(job);
-        let delay = match error {
-            ApiError::Conflict(_) | ApiError::NotFound(_) => CONFLICT_DELAY,
-            _ => locked(&self.backoff).failed(key.clone()),
-        };
+        if matches!(error, ApiError::Conflict(_) | ApiError::NotFound(_)) {
+            // The cache is behind: ordinary, and over in a moment.
+            tracing::debug!(namespace = key.0, name = key.1, "deciding again: {error}");
+            return Action::requeue(CONFLICT_DELAY);
+        }
+        let delay = locked(&self.backoff).failed(key.clone());
         tracing::warn!(namespace = key.0, name = key.1, retry_in = ?delay, "reconciling a TrainingJob failed: {error}");
         Action::requeue(delay)
     }

@@ -41,12 +41,8 @@ fn bad_specs() -> Vec<Case> {
         ),
         case("RANK", torch().set(env, reserved("RANK")), &["containers[].env", "RANK", "remove it"]),
         case("TRAINYARD_X", Job::new("bad").set(env, reserved("TRAINYARD_X")), &["env", "TRAINYARD_X", "remove it"]),
-        case("hostname", torch().set(&format!("{POD}.hostname"), "me"), &["hostname", "the operator", "remove them"]),
-        case(
-            "subdomain",
-            torch().set(&format!("{POD}.subdomain"), "us"),
-            &["subdomain", "the operator", "remove them"],
-        ),
+        case("hostname", torch().set(&format!("{POD}.hostname"), "me"), &["hostname", "the operator", "remove it"]),
+        case("subdomain", torch().set(&format!("{POD}.subdomain"), "us"), &["subdomain", "the operator", "remove it"]),
         case(
             "restartPolicy",
             torch().set(&format!("{POD}.restartPolicy"), "Always"),
