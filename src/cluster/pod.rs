@@ -104,6 +104,17 @@ impl PodFacts {
         matches!(self.phase, Phase::Succeeded | Phase::Failed)
     }
 
+    /// Whether its containers have all ended, so that it has ended or is about to, whatever anybody does.
+    ///
+    /// A kubelet reports ended containers at once, and the pod's phase only when it has stopped the rest of the pod
+    /// (its sandbox, sidecars among the init containers), a second or two later.
+    pub fn is_ending(&self) -> bool {
+        let mut containers = self.containers.iter().filter(|container| !container.init).peekable();
+        let all_ended = containers.peek().is_some()
+            && containers.all(|container| matches!(container.state, ContainerState::Ended(_)));
+        self.is_terminal() || all_ended
+    }
+
     /// The container of that name, if the kubelet has reported it; init containers do not count.
     pub fn container(&self, name: &str) -> Option<&ContainerFacts> {
         self.containers.iter().find(|container| !container.init && container.name == name)

@@ -39,6 +39,8 @@ pub(crate) struct Behaviour {
     pub(crate) ending: Ending,
     /// Whether its other containers go on when the primary one has ended.
     pub(crate) sidecars_go_on: bool,
+    /// From the end of its last container until its phase says so.
+    pub(crate) phase_after: SignedDuration,
     /// From the request to delete it until its containers have stopped.
     pub(crate) stops_after: SignedDuration,
     /// Exit code of containers that were asked to stop.
@@ -117,6 +119,7 @@ impl Odds {
             runs_for: up_to_millis(dice, runs_for),
             ending,
             sidecars_go_on: dice.random_bool(self.sidecars_go_on),
+            phase_after: up_to_millis(dice, 2_500),
             stops_after: SignedDuration::from_millis(stops_after),
             stop_exit_code: if dice.random_bool(0.5) { 0 } else { 143 },
             removed_after: up_to_millis(dice, 2_000),

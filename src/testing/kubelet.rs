@@ -39,6 +39,8 @@ enum Stage {
     AwaitingPeers,
     /// The primary container has ended, others go on.
     SidecarsOnly,
+    /// All containers have ended, and the phase does not say so yet.
+    Ending,
     Ended,
 }
 
@@ -203,6 +205,11 @@ impl Kubelet {
                 (Stage::Running, wait)
             }
             Stage::Running | Stage::AwaitingPeers => return self.end(course, world),
+            Stage::Ending => {
+                world.change(Actor::Node, &course.id, |pod| pod_status::settle_phase(pod, now));
+                self.free(course);
+                (Stage::Ended, None)
+            }
             Stage::SidecarsOnly | Stage::Ended => (course.stage, None),
         };
         course.stage = stage;
@@ -241,11 +248,9 @@ impl Kubelet {
         };
         let all = !course.behaviour.sidecars_go_on;
         world.change(Actor::Node, &course.id, |pod| pod_status::primary_ended(pod, end, all, now));
-        let ended = world.get(&course.id).is_none_or(|pod| json::is_terminal(&pod));
-        course.stage = if ended { Stage::Ended } else { Stage::SidecarsOnly };
-        if ended {
-            self.free(course);
-        }
+        let ended = world.get(&course.id).is_none_or(|pod| pod_status::all_ended(&pod));
+        course.stage = if ended { Stage::Ending } else { Stage::SidecarsOnly };
+        course.due = ended.then(|| now + course.behaviour.phase_after);
         true
     }
 

@@ -41,6 +41,7 @@ impl Node {
             runs_for: SignedDuration::from_secs(60),
             ending: Ending::Exit(0),
             sidecars_go_on: false,
+            phase_after: SignedDuration::ZERO,
             stops_after: SignedDuration::from_secs(5),
             stop_exit_code: 143,
             removed_after: SignedDuration::from_secs(1),
@@ -134,6 +135,20 @@ fn sidecars_keep_a_pod_running_until_it_is_deleted() {
     assert_eq!(node.primary(&pod)["terminated"]["exitCode"], 1, "an end is final");
     node.pass(2);
     assert_eq!(node.phase(&pod), None);
+}
+
+#[test]
+fn the_phase_follows_the_containers() {
+    let mut node = Node::new();
+    let pod = node.start(0, |pod| {
+        pod.ending = Ending::Exit(1);
+        pod.phase_after = SignedDuration::from_secs(2);
+    });
+    node.pass(62);
+    assert_eq!(node.primary(&pod)["terminated"]["exitCode"], 1);
+    assert_eq!(node.phase(&pod).as_deref(), Some("Running"));
+    node.pass(2);
+    assert_eq!(node.phase(&pod).as_deref(), Some("Failed"));
 }
 
 #[test]

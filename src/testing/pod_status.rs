@@ -66,7 +66,6 @@ pub(super) fn primary_ended(pod: &mut Value, end: End, all: bool, now: Timestamp
             all.then(|| terminated(started, End::exit(0), now))
         }
     });
-    settle_phase(pod, now);
 }
 
 /// Containers that still run were stopped, and those that never started will not.
@@ -107,12 +106,18 @@ fn terminated(started: &Value, end: End, now: Timestamp) -> Value {
     }})
 }
 
+/// Whether no container runs any more.
+pub(super) fn all_ended(pod: &Value) -> bool {
+    let statuses = pod["status"]["containerStatuses"].as_array();
+    statuses.is_some_and(|statuses| statuses.iter().all(|status| status["state"].get("terminated").is_some()))
+}
+
 /// Succeeded or Failed once no container runs any more.
-fn settle_phase(pod: &mut Value, now: Timestamp) {
-    let Some(statuses) = pod["status"]["containerStatuses"].as_array() else { return };
-    if statuses.iter().any(|status| status["state"].get("terminated").is_none()) {
+pub(super) fn settle_phase(pod: &mut Value, now: Timestamp) {
+    if !all_ended(pod) {
         return;
     }
+    let statuses = pod["status"]["containerStatuses"].as_array().map(Vec::as_slice).unwrap_or_default();
     let well = statuses.iter().all(|status| status["state"]["terminated"]["exitCode"] == 0);
     pod["status"]["phase"] = if well { "Succeeded" } else { "Failed" }.into();
     set_conditions(pod, false, now);

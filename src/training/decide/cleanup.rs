@@ -36,8 +36,9 @@ pub(super) fn tidy(
         let slices = observed.slices.iter().filter(|slice| !memory.awaits(&slice.meta));
         plan.actions.extend(launch::empty_slices(slices.map(AsRef::as_ref)));
     }
-    // A job that ended well may still have sidecars running, one that failed may have other ranks.
-    let ending = observed.pods.iter().filter(|pod| pod.delete_asked_at.is_none() && (everything || !pod.is_terminal()));
+    // A job that ended well may still have sidecars running, one that failed may have other ranks. Pods that end by
+    // themselves are kept for their logs.
+    let ending = observed.pods.iter().filter(|pod| pod.delete_asked_at.is_none() && (everything || !pod.is_ending()));
     plan.actions.extend(ending.map(|pod| delete_pod(pod)));
     let something_left = !observed.pods.is_empty() || !observed.slices.is_empty() || observed.service.is_some();
     let pods_wake = pods_due.filter(|_| !everything && something_left);

@@ -19,7 +19,7 @@ pub(super) fn stop_older(view: &View) -> Option<Plan<TrainingJobStatus>> {
     let names_seem_clear = actions.is_empty();
     let stopping = view.older().filter(|pod| {
         let outlived = pod.is_terminal() && pod.attempt + 1 < view.attempt;
-        pod.delete_asked_at.is_none() && (!pod.is_terminal() || outlived)
+        pod.delete_asked_at.is_none() && (!pod.is_ending() || outlived)
     });
     actions.extend(stopping.map(|pod| delete_pod(pod)));
     if live == 0 && actions.is_empty() {

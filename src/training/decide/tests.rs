@@ -78,6 +78,16 @@ impl Case {
         self.pod(rank, attempt, phase, Some(ContainerState::Ended(ended)))
     }
 
+    /// A pod that trains no more, but goes on: its other container runs.
+    fn sidecar_only(mut self, rank: u32, attempt: u32) -> Case {
+        self = self.pod(rank, attempt, Phase::Running, Some(ContainerState::Ended(Ended::default())));
+        if let Some(pod) = self.observed.pods.last_mut() {
+            let sidecar = ContainerFacts { name: "sidecar".into(), init: false, state: ContainerState::Running };
+            Arc::make_mut(pod).containers.push(sidecar);
+        }
+        self
+    }
+
     fn slice(mut self, attempt: u32, ranks: std::ops::Range<u32>) -> Case {
         let endpoint = |rank| EndpointFacts {
             hostname: names::pod("j", UID, names::ROLE_WORKER, rank, attempt),
@@ -204,11 +214,12 @@ fn all_ranks_must_end_well() {
 
 #[test]
 fn a_finished_job_is_tidied_up_and_nothing_else() {
-    let sidecar = ContainerState::Ended(Ended::default());
-    let case = Case::new(json!({"nodes": 2, "podsAfterFinished": "10s"}))
-        .pod(0, 1, Phase::Running, Some(sidecar))
+    let about_to_end = Some(ContainerState::Ended(Ended::default()));
+    let case = Case::new(json!({"nodes": 3, "podsAfterFinished": "10s"}))
+        .sidecar_only(0, 1)
         .ended(1, 1, 0, 6)
-        .slice(1, 0..2)
+        .pod(2, 1, Phase::Running, about_to_end)
+        .slice(1, 0..3)
         .at(seconds(7));
     let status = case.plan().status;
     let case = case.status(|old| *old = status);
@@ -216,7 +227,7 @@ fn a_finished_job_is_tidied_up_and_nothing_else() {
     assert_eq!(short(&plan), ["~EndpointSlice 0", "-Pod 0-1"], "names first, then the pod that goes on");
     assert_eq!(plan.wake_at, Some(seconds(17)));
     let plan = case.at(seconds(17)).plan();
-    assert_eq!(plan.actions.len(), 4, "slice, service and both pods: {:?}", short(&plan));
+    assert_eq!(plan.actions.len(), 5, "slice, service and all pods: {:?}", short(&plan));
 
     let mut spent = Case::new(json!({"deleteAfterFinished": "1s"})).status(|status| {
         conditions::set(&mut status.conditions, FINISHED, true, "r", "m", Seen { now: seconds(0), generation: None });
@@ -257,6 +268,10 @@ fn an_older_attempt_leaves_dns_first_and_is_gone_before_the_next_one_starts() {
     let mut ending = raised(Case::new(json!({"nodes": 2})).ended(0, 1, 1, 10).running(1, 1).slice(1, 0..0));
     Arc::make_mut(&mut ending.observed.pods[1]).delete_asked_at = Some(seconds(11));
     assert!(short(&ending.plan()).is_empty(), "a deletionTimestamp is not gone");
+
+    let about_to_end = Some(ContainerState::Ended(Ended { exit_code: 1, ..Ended::default() }));
+    let case = Case::new(json!({"nodes": 2})).ended(0, 1, 1, 10).pod(1, 1, Phase::Running, about_to_end);
+    assert!(short(&raised(case.slice(1, 0..0)).plan()).is_empty(), "it is waited for, and kept for its log");
 
     let gone = raised(Case::new(json!({"nodes": 2})).ended(0, 1, 1, 10).slice(1, 0..0));
     let plan = gone.plan();
