@@ -4,6 +4,9 @@
 //! bin/<project>-<version>/<binary>   what `go build` made
 //! run/<name>/                        a running cluster: keys, data, logs, state.json
 //! run/<name>.lock                    who may touch it
+//! layers/<key>/                      the layers of container images
+//! images/                            what a containerd that has unpacked them has on disk
+//! logs/<name>.log                    what was printed while something was installed or built
 //! failed/<name>/                     the logs of the last cluster that did not come up
 //! ```
 
@@ -50,6 +53,28 @@ impl Cache {
         self.root.join("bin.lock")
     }
 
+    /// The log of something that is done to the machine or the cache; the one before it is overwritten.
+    pub(crate) fn log(&self, name: &str) -> Result<PathBuf, Error> {
+        let folder = self.root.join("logs");
+        create_private(&folder)?;
+        Ok(folder.join(format!("{name}.log")))
+    }
+
+    /// The folder of one layer of container images.
+    pub(crate) fn layer(&self, key: &str) -> PathBuf {
+        self.root.join("layers").join(key)
+    }
+
+    /// The lock that one builder of layers at a time holds.
+    pub(crate) fn layers_lock(&self) -> PathBuf {
+        self.root.join("layers.lock")
+    }
+
+    /// The folder of unpacked images.
+    pub(crate) fn images(&self) -> PathBuf {
+        self.root.join("images")
+    }
+
     /// The folder of a running cluster.
     pub(crate) fn run(&self, name: &str) -> PathBuf {
         self.root.join("run").join(name)
@@ -77,6 +102,20 @@ pub(crate) fn remove(folder: &Path) -> Result<(), Error> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         other => other.context("removing", folder),
     }
+}
+
+const GIB: u64 = 1 << 30;
+
+/// Refuses to begin what would fill the disk: that would fail late and obscurely.
+pub(crate) fn check_space(folder: &Path, needed_gib: u64) -> Result<(), Error> {
+    // What is not made yet will be on the file system of its closest parent.
+    let Some(existing) = folder.ancestors().find(|ancestor| ancestor.exists()) else { return Ok(()) };
+    let stat = rustix::fs::statvfs(existing).map_err(std::io::Error::from).context("examining", existing)?;
+    let free = stat.f_bavail * stat.f_frsize;
+    if free < needed_gib * GIB {
+        return Err(Error::DiskSpace { folder: folder.to_owned(), free_gib: free / GIB, needed_gib });
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The keys and certificates of one cluster. They live in its private run folder and go with it.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
@@ -33,6 +34,27 @@ pub(crate) const CONTROLLER_MANAGER: Identity =
 /// The scheduler, likewise.
 pub(crate) const SCHEDULER: Identity = Identity { file: "scheduler", user: "system:kube-scheduler", group: None };
 
+/// The real node's kubelet, as the node authorizer knows it.
+pub(crate) const KUBELET: Identity =
+    Identity { file: "kubelet", user: "system:node:node-1", group: Some("system:nodes") };
+/// kube-proxy, likewise.
+pub(crate) const PROXY: Identity = Identity { file: "kube-proxy", user: "system:kube-proxy", group: None };
+/// CoreDNS.
+pub(crate) const DNS: Identity = Identity { file: "coredns", user: "coredns", group: Some("system:masters") };
+/// What makes volumes for claims.
+pub(crate) const VOLUMES: Identity = Identity { file: "volumes", user: "volumes", group: Some("system:masters") };
+/// The apiserver, when it asks a kubelet for logs.
+pub(crate) const KUBELET_CLIENT: Identity =
+    Identity { file: "kubelet-client", user: "kube-apiserver", group: Some("system:masters") };
+
+/// Everybody who connects to the apiserver.
+pub(crate) const USERS: [Identity; 8] = [ADMIN, KWOK, CONTROLLER_MANAGER, SCHEDULER, KUBELET, PROXY, DNS, VOLUMES];
+
+/// The name of a user's kubeconfig file.
+pub(crate) fn kubeconfig_file(identity: Identity) -> String {
+    format!("{}.kubeconfig", identity.file)
+}
+
 /// The folder with everything that was made.
 #[derive(Clone, Debug)]
 pub(crate) struct Pki {
@@ -42,12 +64,14 @@ pub(crate) struct Pki {
 impl Pki {
     /// Makes the authority, the apiserver's certificate, a client certificate for each identity, and the key that
     /// signs service account tokens.
-    pub(crate) fn create(folder: &Path) -> Result<Self, Error> {
+    ///
+    /// The apiserver's is valid for `address`, beside loopback and the names by which pods know it.
+    pub(crate) fn create(folder: &Path, address: Ipv4Addr) -> Result<Self, Error> {
         cache::create_private(folder)?;
         let pki = Self { folder: folder.to_owned() };
         let authority = pki.create_authority()?;
-        pki.issue("apiserver", serving_certificate()?, &authority)?;
-        for identity in [ADMIN, KWOK, CONTROLLER_MANAGER, SCHEDULER] {
+        pki.issue("apiserver", serving_certificate(address)?, &authority)?;
+        for identity in USERS.into_iter().chain([KUBELET_CLIENT]) {
             pki.issue(identity.file, client_certificate(identity), &authority)?;
         }
         let key = generate("service accounts")?;
@@ -111,8 +135,9 @@ impl Pki {
     }
 }
 
-fn serving_certificate() -> Result<CertificateParams, Error> {
+fn serving_certificate(address: Ipv4Addr) -> Result<CertificateParams, Error> {
     let names = [
+        &address.to_string(),
         "127.0.0.1",
         APISERVER_SERVICE_IP,
         "localhost",

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use kube::{Client, Config};
+use tokio::sync::{Mutex, OnceCell};
 
 use crate::binaries::{Binaries, ensure_binaries};
 use crate::cache::Cache;
@@ -10,8 +11,10 @@ use crate::certs;
 use crate::control_plane::Boot;
 use crate::error::Error;
 use crate::kwok;
+use crate::node::{Machine, Node, NodeOptions, Site};
 use crate::process::{Lifetime, Process};
 use crate::run_folder::{Kind, RunFolder};
+use crate::state::Recorded;
 
 /// How a cluster is to be.
 #[derive(Clone, Debug)]
@@ -21,6 +24,8 @@ pub struct ClusterOptions {
     pub audit_log: Option<PathBuf>,
     /// How many nodes kwok plays.
     pub fake_nodes: usize,
+    /// A real node, which starts when [`Cluster::node`] is called. It needs root.
+    pub node: Option<NodeOptions>,
     /// More flags for kube-apiserver, such as `--feature-gates=X=true`. A flag given twice counts as given last.
     pub apiserver_flags: Vec<String>,
     /// More flags for kube-controller-manager.
@@ -34,6 +39,7 @@ impl Default for ClusterOptions {
         Self {
             audit_log: None,
             fake_nodes: 4,
+            node: None,
             apiserver_flags: Vec::new(),
             controller_manager_flags: Vec::new(),
             scheduler_flags: Vec::new(),
@@ -44,13 +50,18 @@ impl Default for ClusterOptions {
 /// A cluster of this process. Dropping it kills its processes and removes its folder; if this process is killed,
 /// its processes die with it and the next start removes the folder.
 pub struct Cluster {
-    // Fields are dropped in order: nothing may write to the folder any more when it goes.
+    // Fields are dropped in order: the machine takes the node's processes with it, and nothing may write to the folder
+    // any more when it goes.
+    machine: Option<Machine>,
+    node: OnceCell<Node>,
+    node_options: NodeOptions,
     processes: Vec<Process>,
     binaries: Binaries,
     config: Config,
     client: Client,
     kubeconfig: PathBuf,
-    run: RunFolder,
+    lifetime: Lifetime,
+    run: Mutex<RunFolder>,
 }
 
 impl Cluster {
@@ -71,7 +82,12 @@ impl Cluster {
         options: &ClusterOptions,
         lifetime: Lifetime,
     ) -> Result<Self, Error> {
-        let mut boot = Boot { run: &mut run, binaries: &binaries, options, lifetime, processes: Vec::new() };
+        let machine = match &options.node {
+            Some(_) => Some(Machine::start(&mut run, lifetime).await.map_err(|error| run.keep_logs(error))?),
+            None => None,
+        };
+        let network = machine.as_ref().map(Machine::network);
+        let mut boot = Boot { run: &mut run, binaries: &binaries, options, network, lifetime, processes: Vec::new() };
         let started = async {
             let plane = boot.control_plane().await?;
             kwok::start(&mut boot, &plane).await?;
@@ -82,11 +98,32 @@ impl Cluster {
         let kubeconfig = boot.kubeconfig(certs::ADMIN);
         let processes = std::mem::take(&mut boot.processes);
         match plane {
-            Ok(plane) => Ok(Self { processes, binaries, config: plane.config, client: plane.client, kubeconfig, run }),
+            Ok(plane) => Ok(Self {
+                machine,
+                node: OnceCell::new(),
+                node_options: options.node.clone().unwrap_or_default(),
+                processes,
+                binaries,
+                config: plane.config,
+                client: plane.client,
+                kubeconfig,
+                lifetime,
+                run: Mutex::new(run),
+            }),
             Err(error) => {
-                drop(processes);
+                drop((machine, processes));
                 Err(run.keep_logs(error))
             }
+        }
+    }
+
+    /// The real node. The first call starts it, and builds what it needs before that; others wait for the same.
+    pub async fn node(&self) -> Result<&Node, Error> {
+        let machine = self.machine.as_ref().ok_or(Error::NoNode)?;
+        let site = Site { run: &self.run, machine, client: &self.client, lifetime: self.lifetime };
+        match self.node.get_or_try_init(|| Node::start(site, &self.node_options)).await {
+            Ok(node) => Ok(node),
+            Err(error) => Err(self.run.lock().await.keep_logs(error)),
         }
     }
 
@@ -110,6 +147,16 @@ impl Cluster {
         &self.binaries
     }
 
+    /// Its folder, which goes with it.
+    pub(crate) async fn folder(&self) -> PathBuf {
+        self.run.lock().await.path().to_owned()
+    }
+
+    /// Remembers one more process that is to end with it.
+    pub(crate) async fn remember(&self, process: Recorded) -> Result<(), Error> {
+        self.run.lock().await.remember(process)
+    }
+
     /// Names and process ids of its components.
     pub(crate) fn processes(&self) -> impl Iterator<Item = (String, u32)> {
         self.processes.iter().map(|process| (process.record().name, process.pid()))
@@ -118,18 +165,27 @@ impl Cluster {
     /// Kills every process and removes the folder. The same as dropping it, save that a component which had ended
     /// by itself meanwhile is reported: a test that passed without its scheduler proves little.
     pub async fn stop(mut self) -> Result<(), Error> {
-        for process in &mut self.processes {
-            if let Some(status) = process.ended() {
-                let failure = process.failure(format!("had ended by itself ({status})"));
-                return Err(self.run.keep_logs(failure));
-            }
+        let ended = |process: &mut Process| {
+            let status = process.ended()?;
+            Some(process.failure(format!("had ended by itself ({status})")))
+        };
+        let failure = self.processes.iter_mut().find_map(ended);
+        match failure.or_else(|| self.node.get_mut()?.failure()) {
+            Some(failure) => Err(self.run.get_mut().keep_logs(failure)),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Lets the processes live on, and the folder with them.
     pub(crate) fn leave(self) {
-        self.processes.into_iter().for_each(Process::release);
-        self.run.leave();
+        let Self { machine, node, processes, run, .. } = self;
+        if let Some(node) = node.into_inner() {
+            node.release();
+        }
+        if let Some(machine) = machine {
+            machine.release();
+        }
+        processes.into_iter().for_each(Process::release);
+        run.into_inner().leave();
     }
 }

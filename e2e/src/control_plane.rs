@@ -15,6 +15,7 @@ use crate::certs::{self, Identity, Pki};
 use crate::cluster::ClusterOptions;
 use crate::error::{Error, IoContext};
 use crate::kubeconfig;
+use crate::node::{self, Network};
 use crate::process::{Lifetime, Process, Program};
 use crate::progress;
 use crate::run_folder::RunFolder;
@@ -29,6 +30,8 @@ pub(crate) struct Boot<'a> {
     pub(crate) run: &'a mut RunFolder,
     pub(crate) binaries: &'a Binaries,
     pub(crate) options: &'a ClusterOptions,
+    /// The network of the real node, if there may be one.
+    pub(crate) network: Option<Network>,
     pub(crate) lifetime: Lifetime,
     pub(crate) processes: Vec<Process>,
 }
@@ -44,9 +47,11 @@ impl Boot<'_> {
     /// Starts all four and waits until the apiserver is ready and the controller manager at work.
     pub(crate) async fn control_plane(&mut self) -> Result<ControlPlane, Error> {
         let [etcd_port, peer_port, apiserver_port] = free_ports()?;
-        let server = format!("https://127.0.0.1:{apiserver_port}");
-        let pki = Pki::create(&self.run.path().join("pki"))?;
-        for identity in [certs::ADMIN, certs::KWOK, certs::CONTROLLER_MANAGER, certs::SCHEDULER] {
+        // A node must reach it. Its network leads to nobody else.
+        let address = self.network.map_or(Ipv4Addr::LOCALHOST, Network::host);
+        let server = format!("https://{address}:{apiserver_port}");
+        let pki = Pki::create(&self.run.path().join("pki"), address)?;
+        for identity in certs::USERS {
             kubeconfig::write(&self.kubeconfig(identity), &server, &pki, identity)?;
         }
         let kubeconfig = Kubeconfig::read_from(self.kubeconfig(certs::ADMIN))?;
@@ -74,7 +79,7 @@ impl Boot<'_> {
 
     /// The kubeconfig file of one user.
     pub(crate) fn kubeconfig(&self, identity: Identity) -> PathBuf {
-        self.run.path().join(format!("{}.kubeconfig", identity.file))
+        self.run.path().join(certs::kubeconfig_file(identity))
     }
 
     /// Starts one component and remembers it.
@@ -87,49 +92,23 @@ impl Boot<'_> {
             folder: self.run.path().to_owned(),
         };
         let process = Process::spawn(program, &self.run.log(name), self.lifetime)?;
-        self.run.remember(&process)?;
+        self.run.remember(process.record())?;
         self.processes.push(process);
         Ok(())
     }
 
-    /// Waits until `ready` says so. A component that ends meanwhile, or too long a wait, is an error that shows the
-    /// end of the log.
+    /// Waits until `ready` says so, see [`until`].
     pub(crate) async fn wait<F>(&mut self, label: &str, ready: impl Fn() -> F) -> Result<(), Error>
     where
         F: Future<Output = bool>,
     {
-        let processes = &mut self.processes;
-        progress::step(label, String::new, async {
-            let started = Instant::now();
-            loop {
-                // A request may hang while its server is half up: it must not outlast the limit.
-                if tokio::time::timeout(Duration::from_secs(5), ready()).await.unwrap_or(false) {
-                    return Ok(());
-                }
-                for process in processes.iter_mut() {
-                    if let Some(status) = process.ended() {
-                        return Err(process.failure(format!("ended early ({status})")));
-                    }
-                }
-                if started.elapsed() > BOOT_LIMIT
-                    && let Some(latest) = processes.last()
-                {
-                    return Err(latest.failure(format!("was not ready after {} s", BOOT_LIMIT.as_secs())));
-                }
-                tokio::time::sleep(POLL).await;
-            }
-        })
-        .await
+        until(&mut self.processes, label, ready).await
     }
 
     fn apiserver_flags(&self, pki: &Pki, etcd_port: u16, port: u16) -> Result<Vec<OsString>, Error> {
         let mut flags = vec![
             flag("etcd-servers", format!("http://127.0.0.1:{etcd_port}")),
-            flag("bind-address", "127.0.0.1"),
-            flag("advertise-address", "127.0.0.1"),
             flag("secure-port", port.to_string()),
-            // The `kubernetes` Service must not point at loopback, and nothing here needs it.
-            flag("endpoint-reconciler-type", "none"),
             flag("service-cluster-ip-range", SERVICE_RANGE),
             flag("tls-cert-file", pki.certificate("apiserver")),
             flag("tls-private-key-file", pki.key("apiserver")),
@@ -143,6 +122,18 @@ impl Boot<'_> {
             flag("profiling", "false"),
             flag("v", "1"),
         ];
+        flags.extend(match self.network {
+            Some(network) => {
+                let client = certs::KUBELET_CLIENT.file;
+                node::apiserver_flags(network, pki.certificate(client), pki.key(client))
+            }
+            None => vec![
+                flag("bind-address", "127.0.0.1"),
+                flag("advertise-address", "127.0.0.1"),
+                // The `kubernetes` Service must not point at loopback, and nothing here needs it.
+                flag("endpoint-reconciler-type", "none"),
+            ],
+        });
         if let Some(audit_log) = &self.options.audit_log {
             let policy = self.run.path().join("audit-policy.yaml");
             fs::write(&policy, AUDIT_POLICY).context("writing", &policy)?;
@@ -186,6 +177,35 @@ impl Boot<'_> {
             flag("v", "1"),
         ]
     }
+}
+
+/// Waits until `ready` says so. A process that ends meanwhile, or too long a wait, is an error that shows the end of the
+/// log.
+pub(crate) async fn until<F>(processes: &mut [Process], label: &str, ready: impl Fn() -> F) -> Result<(), Error>
+where
+    F: Future<Output = bool>,
+{
+    progress::step(label, String::new, async {
+        let started = Instant::now();
+        loop {
+            // A request may hang while its server is half up: it must not outlast the limit.
+            if tokio::time::timeout(Duration::from_secs(5), ready()).await.unwrap_or(false) {
+                return Ok(());
+            }
+            for process in processes.iter_mut() {
+                if let Some(status) = process.ended() {
+                    return Err(process.failure(format!("ended early ({status})")));
+                }
+            }
+            if started.elapsed() > BOOT_LIMIT
+                && let Some(latest) = processes.last()
+            {
+                return Err(latest.failure(format!("was not ready after {} s", BOOT_LIMIT.as_secs())));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    })
+    .await
 }
 
 /// One line for each request that was answered, without bodies.

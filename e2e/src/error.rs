@@ -16,6 +16,78 @@ pub enum Error {
         remedy: &'static str,
     },
 
+    /// Programs that must be on the machine are missing, and could not be installed.
+    #[error(
+        "the machine lacks {programs}: install the packages that have them (on Debian: apt-get install {packages})"
+    )]
+    MissingTools {
+        /// The programs.
+        programs: String,
+        /// Debian's packages that have them.
+        packages: String,
+    },
+
+    /// A real node cannot be made by everybody.
+    #[error(
+        "a real node needs root, for namespaces, mounts and cgroups: run this as root, or use a cluster that is there \
+         already (--context NAME, or TRAINYARD_CONTEXT for the tests)"
+    )]
+    NotRoot,
+
+    /// There is a kept cluster, and only one at a time.
+    #[error("a cluster is up already: take it down first (`cargo e2e down`)")]
+    AlreadyUp,
+
+    /// The cluster was booted without a machine for a real node.
+    #[error("this cluster was booted without a real node: boot it with one (`up --node`)")]
+    NoNode,
+
+    /// The node has folders of its own in place of these.
+    #[error(
+        "the cache folder {folder} is not usable for a real node, which has its own /run, /var/lib and /var/log: set \
+         TRAINYARD_CACHE to a folder elsewhere"
+    )]
+    HiddenCache {
+        /// The folder that the node would not see.
+        folder: PathBuf,
+    },
+
+    /// The kernel, or whoever started us, withholds something.
+    #[error(
+        "a real node needs {feature}, which this machine's kernel lacks or withholds ({words}): use another machine, \
+         or a cluster that is there already (--context NAME, or TRAINYARD_CONTEXT for the tests)"
+    )]
+    NoFeature {
+        /// What is missing.
+        feature: &'static str,
+        /// The words of the command that tried.
+        words: String,
+    },
+
+    /// The kubelet cannot limit pods.
+    #[error(
+        "no cgroup hierarchy with the controller `{controller}` is mounted: boot the kernel with it (for memory: \
+         cgroup_enable=memory), or mount it below /sys/fs/cgroup"
+    )]
+    NoController {
+        /// The controller.
+        controller: &'static str,
+    },
+
+    /// No address range is free.
+    #[error(
+        "every network that a real node would take (10.203, 207, 211, 219, 223 or 229.0.0/16) is routed elsewhere by \
+         this machine: take down what routes one of them (see `ip route`)"
+    )]
+    NoFreeNetwork,
+
+    /// The link to the node could not be made.
+    #[error("joining the node to this machine failed: {words}")]
+    Link {
+        /// The words of `ip`.
+        words: String,
+    },
+
     /// There is too little room for a first build.
     #[error(
         "{folder} has {free_gib} GiB free and a first build needs {needed_gib} GiB: free some, or set TRAINYARD_CACHE \
@@ -30,11 +102,11 @@ pub enum Error {
         needed_gib: u64,
     },
 
-    /// `go build` failed.
-    #[error("building {binary} failed; the whole log is {log}; it ends with:\n{tail}")]
+    /// A program or an image could not be built.
+    #[error("building {what} failed; the whole log is {log}; it ends with:\n{tail}")]
     Build {
-        /// The binary that was being built.
-        binary: &'static str,
+        /// What was being built.
+        what: String,
         /// The log file, which is kept.
         log: PathBuf,
         /// The log's last lines.

@@ -1,13 +1,17 @@
 //! Installing Trainyard from the source tree into a cluster: resources, policies, rights.
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, TypeMeta};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, TypeMeta};
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::GroupVersionKind;
 use kube::discovery::{self, Scope};
-use kube::{Client, ResourceExt};
-use serde_json::Value;
+use kube::{Client, Config, ResourceExt};
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::operator::source_tree;
@@ -19,9 +23,7 @@ const SERVED_WITHIN: Duration = Duration::from_secs(30);
 /// Applies everything but the operator itself, and waits until the resources are served.
 pub async fn install(client: &Client) -> Result<()> {
     for manifest in MANIFESTS {
-        let text =
-            std::fs::read_to_string(source_tree().join(manifest)).with_context(|| format!("reading {manifest}"))?;
-        for object in objects(&text).with_context(|| format!("reading {manifest}"))? {
+        for object in read(manifest)? {
             apply(client, &object).await.with_context(|| format!("applying {manifest}"))?;
         }
     }
@@ -34,6 +36,68 @@ pub async fn install(client: &Client) -> Result<()> {
     Ok(())
 }
 
+/// A cluster that is not ours: what is done to it is undone at the end.
+#[derive(Clone)]
+pub struct Existing {
+    /// A client of whoever the kubeconfig names.
+    pub client: Client,
+    /// A kubeconfig with that one context.
+    pub kubeconfig: PathBuf,
+    /// Whether Trainyard was there before us; then it stays.
+    pub was_installed: bool,
+}
+
+impl Existing {
+    /// Connects to the cluster of a context of the person's kubeconfig; a copy of what it takes is kept in `folder`.
+    pub async fn connect(context: &str, folder: &Path) -> Result<Self> {
+        let kubeconfig = folder.join("admin.kubeconfig");
+        fs::write(&kubeconfig, only_context(context)?.to_string()).context("writing a kubeconfig")?;
+        let options = KubeConfigOptions { context: Some(context.to_owned()), ..KubeConfigOptions::default() };
+        let config = Config::from_custom_kubeconfig(Kubeconfig::read_from(&kubeconfig)?, &options).await?;
+        let client = Client::try_from(config).context("making a client")?;
+        let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
+        let was_installed =
+            crds.get_opt("trainingjobs.trainyard.dev").await.context("looking for Trainyard")?.is_some();
+        Ok(Self { client, kubeconfig, was_installed })
+    }
+
+    /// Removes Trainyard again, unless it was there before.
+    pub async fn clear(&self) -> Result<()> {
+        if self.was_installed {
+            return Ok(());
+        }
+        for manifest in MANIFESTS.iter().rev() {
+            for object in read(manifest)?.iter().rev() {
+                delete(&self.client, object).await.with_context(|| format!("removing {manifest}"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The person's kubeconfig with that one context, which is what the operator's own is made from.
+fn only_context(context: &str) -> Result<Value> {
+    let whole = serde_json::to_value(Kubeconfig::read().context("reading the kubeconfig")?)?;
+    let entry = |list: &str, name: &Value| -> Result<Value> {
+        let entries = whole[list].as_array().into_iter().flatten();
+        let found = entries.into_iter().find(|entry| entry["name"] == *name).cloned();
+        found.with_context(|| format!("the kubeconfig's {list} have no {name}: see `kubectl config get-contexts`"))
+    };
+    let chosen = entry("contexts", &context.into())?;
+    let cluster = entry("clusters", &chosen["context"]["cluster"])?;
+    let user = entry("users", &chosen["context"]["user"])?;
+    Ok(json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": context,
+        "contexts": [chosen], "clusters": [cluster], "users": [user],
+    }))
+}
+
+/// The objects of one of [`MANIFESTS`].
+pub fn read(manifest: &str) -> Result<Vec<Value>> {
+    let text = fs::read_to_string(source_tree().join(manifest)).with_context(|| format!("reading {manifest}"))?;
+    objects(&text).with_context(|| format!("reading {manifest}"))
+}
+
 /// The objects of a YAML stream.
 pub fn objects(text: &str) -> Result<Vec<Value>> {
     Ok(serde_saphyr::from_multiple(text)?)
@@ -41,15 +105,29 @@ pub fn objects(text: &str) -> Result<Vec<Value>> {
 
 /// Server-side apply of any object, as `kubectl apply --server-side` does it.
 pub async fn apply(client: &Client, object: &Value) -> Result<DynamicObject> {
+    let (api, object) = locate(client, object).await?;
+    let name = object.name_any();
+    let parameters = PatchParams::apply("trainyard-e2e").force();
+    let applied = api.patch(&name, &parameters, &Patch::Apply(&object)).await;
+    applied.with_context(|| format!("applying {name}"))
+}
+
+/// Deletes any object, in the background, as `kubectl delete --wait=false --ignore-not-found` does it.
+pub async fn delete(client: &Client, object: &Value) -> Result<()> {
+    let (api, object) = locate(client, object).await?;
+    match api.delete(&object.name_any(), &DeleteParams::background()).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        other => other.map(drop).with_context(|| format!("deleting {}", object.name_any())),
+    }
+}
+
+async fn locate(client: &Client, object: &Value) -> Result<(Api<DynamicObject>, DynamicObject)> {
     let object: DynamicObject = serde_json::from_value(object.clone()).context("no Kubernetes object")?;
     let TypeMeta { api_version, kind } = object.types.clone().context("an object without apiVersion and kind")?;
     let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
     let (resource, capabilities) =
         discovery::pinned_kind(client, &GroupVersionKind::gvk(group, version, &kind)).await?;
-    let api = dynamic(client, &resource, &capabilities.scope, &object);
-    let parameters = PatchParams::apply("trainyard-e2e").force();
-    let applied = api.patch(&object.name_any(), &parameters, &Patch::Apply(&object)).await;
-    applied.with_context(|| format!("applying {kind} {}", object.name_any()))
+    Ok((dynamic(client, &resource, &capabilities.scope, &object), object))
 }
 
 fn dynamic(client: &Client, resource: &ApiResource, scope: &Scope, object: &DynamicObject) -> Api<DynamicObject> {

@@ -63,17 +63,30 @@ pub async fn up(options: ClusterOptions) -> Result<Up, Error> {
     if is_running(&cache)? {
         return Ok(Up::Already(kubeconfig()?));
     }
+    let Some(cluster) = boot_unless_running(&options).await? else { return Ok(Up::Already(kubeconfig()?)) };
+    if options.node.is_some() {
+        cluster.node().await?;
+    }
+    let kubeconfig = cluster.kubeconfig_path().to_owned();
+    cluster.leave();
+    Ok(Up::Booted(kubeconfig))
+}
+
+/// Boots the kept cluster for somebody who lets it go on later; it must not run yet.
+pub(crate) async fn boot(options: &ClusterOptions) -> Result<Cluster, Error> {
+    boot_unless_running(options).await?.ok_or(Error::AlreadyUp)
+}
+
+async fn boot_unless_running(options: &ClusterOptions) -> Result<Option<Cluster>, Error> {
+    let cache = Cache::locate()?;
     let binaries = ensure_binaries().await?;
     let lock = Lock::acquire(&cache.run_lock(Kind::Kept.name()), lock::PATIENCE).await?;
     // Another `up` may have been faster.
     if is_running(&cache)? {
-        return Ok(Up::Already(kubeconfig()?));
+        return Ok(None);
     }
     let run = RunFolder::claim_locked(&cache, Kind::Kept, lock)?;
-    let cluster = Cluster::boot(run, binaries, &options, Lifetime::Detachable).await?;
-    let kubeconfig = cluster.kubeconfig_path().to_owned();
-    cluster.leave();
-    Ok(Up::Booted(kubeconfig))
+    Cluster::boot(run, binaries, options, Lifetime::Detachable).await.map(Some)
 }
 
 /// Stops the kept cluster and removes its folder. Says whether there was one.
@@ -108,7 +121,7 @@ pub async fn status() -> Result<Option<Status>, Error> {
 
 /// Where the kept cluster's kubeconfig is, or will be.
 pub fn kubeconfig() -> Result<PathBuf, Error> {
-    Ok(Cache::locate()?.run(Kind::Kept.name()).join(format!("{}.kubeconfig", certs::ADMIN.file)))
+    Ok(Cache::locate()?.run(Kind::Kept.name()).join(certs::kubeconfig_file(certs::ADMIN)))
 }
 
 fn is_running(cache: &Cache) -> Result<bool, Error> {

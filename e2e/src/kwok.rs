@@ -4,7 +4,7 @@ use std::fs;
 
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{ListParams, PostParams};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
 use crate::certs;
@@ -36,13 +36,14 @@ pub(crate) async fn start(boot: &mut Boot<'_>, plane: &ControlPlane) -> Result<(
     for index in 0..nodes {
         create_node(&plane.client, index).await?;
     }
-    let api: Api<Node> = Api::all(plane.client.clone());
-    boot.wait(&format!("waiting for {nodes} fake nodes"), || async {
-        let ready =
-            api.list(&ListParams::default()).await.map(|list| list.items.iter().filter(|n| takes_pods(n)).count());
-        ready.is_ok_and(|ready| ready >= nodes)
-    })
-    .await
+    boot.wait(&format!("waiting for {nodes} fake nodes"), || ready_nodes(&plane.client, "fake-", nodes)).await
+}
+
+/// Whether so many nodes with names that begin so are ready.
+pub(crate) async fn ready_nodes(client: &Client, prefix: &str, wanted: usize) -> bool {
+    let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await;
+    let counts = |node: &&Node| node.name_any().starts_with(prefix) && takes_pods(node);
+    nodes.is_ok_and(|nodes| nodes.items.iter().filter(counts).count() >= wanted)
 }
 
 async fn create_node(client: &Client, index: usize) -> Result<(), Error> {
@@ -68,10 +69,10 @@ async fn create_node(client: &Client, index: usize) -> Result<(), Error> {
     Ok(())
 }
 
-/// Ready, and without the taint that every new node has until the controller manager has seen it ready.
+/// Ready, and without the taints of Kubernetes' own, such as the one that every new node has until the controller manager has seen it ready.
 fn takes_pods(node: &Node) -> bool {
     let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let ready = conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
-    let tainted = node.spec.as_ref().is_some_and(|spec| spec.taints.as_ref().is_some_and(|taints| !taints.is_empty()));
-    ready && !tainted
+    let mut taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+    ready && !taints.any(|taint| taint.key.starts_with("node.kubernetes.io/"))
 }

@@ -21,21 +21,31 @@ mod cache;
 mod certs;
 mod cluster;
 mod control_plane;
+pub mod demo;
 mod error;
+mod helper;
+pub mod images;
 pub mod install;
 mod interrupt;
 mod keep;
 mod kubeconfig;
 mod kwok;
 mod lock;
+mod node;
 pub mod operator;
 mod process;
 mod progress;
 mod run_folder;
 mod state;
+mod tools;
+mod volumes;
 
-pub use binaries::{Binaries, ETCD_VERSION, KUBERNETES_VERSION, KWOK_VERSION, ensure_binaries};
+pub use binaries::{
+    Binaries, ETCD_VERSION, KUBERNETES_VERSION, KWOK_VERSION, NodeBinaries, ensure_binaries, ensure_node_binaries,
+};
 pub use cluster::{Cluster, ClusterOptions};
 pub use error::Error;
+pub use helper::dispatch;
 pub use interrupt::until_interrupted;
 pub use keep::{ComponentStatus, Status, Up, down, kubeconfig, status, up};
+pub use node::{NODE_NAME, Node, NodeOptions, TAINT, check_requirements};

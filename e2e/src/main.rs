@@ -6,8 +6,9 @@ use std::process::{ExitCode, ExitStatus};
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
-use e2e::bench;
-use e2e::{Cluster, ClusterOptions, Error, Status, Up, until_interrupted};
+use e2e::images::Image;
+use e2e::{Cluster, ClusterOptions, Error, NodeOptions, Status, Up, until_interrupted};
+use e2e::{bench, demo, images};
 
 /// A real Kubernetes control plane with fake nodes, on this machine.
 #[derive(Debug, Parser)]
@@ -19,6 +20,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    /// Builds what everything else needs, so that nothing else has to wait for it.
+    Build,
     /// Builds what is missing, boots a cluster and leaves it running.
     Up(Options),
     /// Stops that cluster and removes everything of it but the binaries.
@@ -41,12 +44,22 @@ enum Task {
         #[arg(last = true, required = true)]
         command: Vec<String>,
     },
+    /// Trains a model on real pods and says how well it did: everything from nothing.
+    Demo(demo::Arguments),
+    /// Writes the images of the tests and the demo to files, for registries and clusters elsewhere.
+    Images {
+        /// The folder for the files.
+        folder: PathBuf,
+    },
     /// Measures the operator against its budgets; run it with `cargo run --release -p e2e -- bench ...`.
     Bench(bench::Arguments),
 }
 
 #[derive(Debug, Args)]
 struct Options {
+    /// Boot a real node beside the fake ones, with every image of the tests; needs root.
+    #[arg(long)]
+    node: bool,
     /// How many fake nodes to make.
     #[arg(long, default_value_t = ClusterOptions::default().fake_nodes)]
     fake_nodes: usize,
@@ -71,6 +84,7 @@ impl Options {
         Ok(ClusterOptions {
             audit_log,
             fake_nodes: self.fake_nodes,
+            node: self.node.then(|| NodeOptions { images: Image::ALL.to_vec(), tainted: self.fake_nodes > 0 }),
             apiserver_flags: self.apiserver_flags,
             controller_manager_flags: self.controller_manager_flags,
             scheduler_flags: self.scheduler_flags,
@@ -78,9 +92,26 @@ impl Options {
     }
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    match until_interrupted(execute(Arguments::parse().command)).await {
+fn main() -> ExitCode {
+    if let Some(code) = e2e::dispatch() {
+        return code;
+    }
+    match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime.block_on(run_task()),
+        Err(error) => {
+            eprintln!("error: starting: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run_task() -> ExitCode {
+    let done = match Arguments::parse().command {
+        // It takes down what it has put up by itself, also in clusters of other people.
+        Task::Demo(arguments) => demo::run(arguments).await.map(|_| ExitCode::SUCCESS),
+        task => until_interrupted(execute(task)).await,
+    };
+    match done {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -101,6 +132,10 @@ fn running_kubeconfig() -> Result<PathBuf> {
 
 async fn execute(task: Task) -> Result<ExitCode> {
     match task {
+        Task::Build => {
+            e2e::ensure_binaries().await?;
+            e2e::ensure_node_binaries().await?;
+        }
         Task::Up(options) => {
             let (what, kubeconfig) = match e2e::up(options.into_cluster()?).await? {
                 Up::Already(kubeconfig) => ("already running", kubeconfig),
@@ -118,14 +153,30 @@ async fn execute(task: Task) -> Result<ExitCode> {
             return Ok(exit_code(run(&command, &kubeconfig).await?));
         }
         Task::Run { options, command } => {
-            let cluster = Cluster::start(options.into_cluster()?).await?;
+            let options = options.into_cluster()?;
+            let cluster = Cluster::start(options.clone()).await?;
+            if options.node.is_some() {
+                cluster.node().await?;
+            }
             let status = run(&command, cluster.kubeconfig_path()).await;
             cluster.stop().await?;
             return Ok(exit_code(status?));
         }
         Task::Bench(arguments) => bench::run(arguments).await?,
+        Task::Images { folder } => write_images(&folder).await?,
+        Task::Demo(arguments) => demo::run(arguments).await.map(drop)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn write_images(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
+    for archive in images::ensure(&Image::ALL).await? {
+        let file = folder.join(format!("{}.tar", archive.name()));
+        archive.write(&file)?;
+        println!("{}  {}", file.display(), archive.reference);
+    }
+    Ok(())
 }
 
 /// The command dies with us, however we die: `setpriv` then becomes it. The kernel means the death of the thread that

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::process::{Lifetime, Process, Program, tail};
+use crate::state::Recorded;
 
 /// Namespace of the operator in `config/rbac`.
 pub const OPERATOR_NAMESPACE: &str = "trainyard-system";
@@ -26,7 +27,8 @@ pub const OPERATOR_USER: &str = "system:serviceaccount:trainyard-system:trainyar
 const TEST_LOG: &str = "info,trainyard=debug";
 const READY_WITHIN: Duration = Duration::from_secs(60);
 const STOPPED_WITHIN: Duration = Duration::from_secs(30);
-const TOKEN_SECONDS: i64 = 6 * 3600;
+/// Longer than anybody keeps a cluster of this kind.
+const TOKEN_SECONDS: i64 = 30 * 24 * 3600;
 
 /// How the operator is built for a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +90,35 @@ pub async fn operator_kubeconfig(admin: &Client, admin_kubeconfig: &Path, folder
     Ok(path)
 }
 
+/// Everything that it takes to start an operator.
+#[derive(Clone, Debug)]
+pub(crate) struct Spawn {
+    pub(crate) binary: PathBuf,
+    pub(crate) kubeconfig: PathBuf,
+    pub(crate) log: PathBuf,
+    pub(crate) filter: &'static str,
+    pub(crate) lifetime: Lifetime,
+}
+
+impl Spawn {
+    /// Starts it, with its probes on a free port.
+    pub(crate) fn start(&self) -> Result<Operator> {
+        let free = TcpListener::bind("127.0.0.1:0").context("finding a free port")?;
+        let listen = free.local_addr().context("finding a free port")?.to_string();
+        drop(free);
+        let arguments = ["run", "--lease-namespace", OPERATOR_NAMESPACE, "--listen", &listen, "--log-format", "text"];
+        let program = Program {
+            name: "trainyard".to_owned(),
+            path: self.binary.clone(),
+            arguments: arguments.into_iter().map(Into::into).collect(),
+            environment: vec![("KUBECONFIG", self.kubeconfig.clone().into()), ("RUST_LOG", self.filter.into())],
+            folder: self.log.parent().map(Path::to_owned).unwrap_or_default(),
+        };
+        let process = Process::spawn(program, &self.log, self.lifetime)?;
+        Ok(Operator { process, listen, log: self.log.clone() })
+    }
+}
+
 /// A running operator. Dropping it kills it.
 pub struct Operator {
     process: Process,
@@ -109,20 +140,9 @@ impl Operator {
     }
 
     /// Starts it with another filter for its log.
-    pub fn spawn_logging(binary: &Path, kubeconfig: &Path, log: &Path, filter: &str) -> Result<Operator> {
-        let free = TcpListener::bind("127.0.0.1:0").context("finding a free port")?;
-        let listen = free.local_addr().context("finding a free port")?.to_string();
-        drop(free);
-        let arguments = ["run", "--lease-namespace", OPERATOR_NAMESPACE, "--listen", &listen, "--log-format", "text"];
-        let program = Program {
-            name: "trainyard".to_owned(),
-            path: binary.to_owned(),
-            arguments: arguments.into_iter().map(Into::into).collect(),
-            environment: vec![("KUBECONFIG", kubeconfig.into()), ("RUST_LOG", filter.into())],
-            folder: log.parent().map(Path::to_owned).unwrap_or_default(),
-        };
-        let process = Process::spawn(program, log, Lifetime::Tied)?;
-        Ok(Operator { process, listen, log: log.to_owned() })
+    pub fn spawn_logging(binary: &Path, kubeconfig: &Path, log: &Path, filter: &'static str) -> Result<Operator> {
+        let [binary, kubeconfig, log] = [binary, kubeconfig, log].map(Path::to_owned);
+        Spawn { binary, kubeconfig, log, filter, lifetime: Lifetime::Tied }.start()
     }
 
     /// Waits until it is ready.
@@ -173,6 +193,18 @@ impl Operator {
     /// Its log so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.process.ended()
+    }
+
+    /// Lets it live on after this process, and says how it can be found again.
+    pub(crate) fn release(self) -> Recorded {
+        let record = self.process.record();
+        self.process.release();
+        record
     }
 
     /// Kills it with SIGKILL, as a node's failure or the kernel's memory killer would.

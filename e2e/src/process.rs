@@ -11,6 +11,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{LazyLock, mpsc};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
@@ -98,6 +99,16 @@ impl Process {
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         // An error means that somebody else reaped it: it is gone, and only its status is lost.
         self.child.try_wait().unwrap_or_else(|_| Some(ExitStatus::default()))
+    }
+
+    /// Waits until it has ended.
+    pub(crate) async fn wait(&mut self) -> ExitStatus {
+        loop {
+            match self.ended() {
+                Some(status) => return status,
+                None => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
     }
 
     /// The error that says what happened to it, with the end of its log.

@@ -1,7 +1,7 @@
 //! Progress on standard error: what is being done, how far it is, how long it has taken.
 
 use std::future::Future;
-use std::io::{IsTerminal, Write, stderr};
+use std::io::{IsTerminal, Write, stderr, stdout};
 use std::time::{Duration, Instant};
 
 use tokio::time::{MissedTickBehavior, interval_at};
@@ -39,6 +39,12 @@ pub(crate) async fn step<T, E>(
 /// Says one thing that has no duration.
 pub(crate) fn note(message: &str) {
     write(&format!("{message}\n"));
+}
+
+/// Prints a line of the result on standard output. That nobody reads it any more (`| head`) is no failure.
+pub(crate) fn say(line: &str) {
+    let mut stream = stdout().lock();
+    let _ = writeln!(stream, "{line}").and_then(|()| stream.flush());
 }
 
 /// The line of the step that is going on. A step that is dropped was interrupted, and says so.

@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use crate::cache::{self, Cache};
 use crate::error::{Error, IoContext};
 use crate::lock::{self, Lock};
-use crate::process::Process;
+use crate::node;
 use crate::progress;
-use crate::state::{Phase, State};
+use crate::state::{Phase, Recorded, State};
 
 /// Which of the two clusters that a machine can hold. Each has a folder and a lock of its own, so that tests run
 /// beside the cluster that a person keeps, while there is never a second one of either.
@@ -35,6 +35,7 @@ impl Kind {
 /// A claimed folder. Dropping it removes it, unless it is left to a cluster that lives on.
 #[derive(Debug)]
 pub(crate) struct RunFolder {
+    kind: Kind,
     path: PathBuf,
     failed: PathBuf,
     state: State,
@@ -58,7 +59,7 @@ impl RunFolder {
         cache::create_private(&path)?;
         cache::create_private(&path.join("logs"))?;
         let state = State { started_at: Timestamp::now(), ..State::default() };
-        Ok(Self { path, failed: cache.failed(kind.name()), state, left: false, _lock: lock })
+        Ok(Self { kind, path, failed: cache.failed(kind.name()), state, left: false, _lock: lock })
     }
 
     /// The folder.
@@ -71,10 +72,26 @@ impl RunFolder {
         self.path.join("logs").join(format!("{component}.log"))
     }
 
+    /// Which cluster it is.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// Remembers a process at once, so that it is found even if we die now.
-    pub(crate) fn remember(&mut self, process: &Process) -> Result<(), Error> {
-        self.state.processes.push(process.record());
+    pub(crate) fn remember(&mut self, process: Recorded) -> Result<(), Error> {
+        self.state.processes.push(process);
         self.save()
+    }
+
+    /// Names the cgroup of the cluster's node before it is made, so that it is removed whatever happens.
+    pub(crate) fn claim_cgroup(&mut self) -> Result<&'static str, Error> {
+        let cgroup = match self.kind {
+            Kind::Kept => "trainyard-kept",
+            Kind::InProcess => "trainyard-run",
+        };
+        self.state.cgroup = Some(cgroup.to_owned());
+        self.save()?;
+        Ok(cgroup)
     }
 
     /// Remembers that the cluster came up.
@@ -89,10 +106,10 @@ impl RunFolder {
         self.left = true;
     }
 
-    /// Moves the logs out of the folder, which is about to be removed, and says where an error's log is then.
+    /// Copies the logs out of the folder, which will be removed, and says where an error's log is then.
     pub(crate) fn keep_logs(&self, mut error: Error) -> Error {
         if let Error::Component { log, .. } = &mut error
-            && self.move_logs().is_ok()
+            && self.copy_logs().is_ok()
             && let Some(name) = log.file_name()
         {
             *log = self.failed.join(name);
@@ -100,12 +117,16 @@ impl RunFolder {
         error
     }
 
-    fn move_logs(&self) -> Result<(), Error> {
+    fn copy_logs(&self) -> Result<(), Error> {
         cache::remove(&self.failed)?;
-        if let Some(parent) = self.failed.parent() {
-            cache::create_private(parent)?;
+        cache::create_private(&self.failed)?;
+        let logs = self.path.join("logs");
+        for entry in fs::read_dir(&logs).context("reading", &logs)? {
+            let log = entry.context("reading", &logs)?.path();
+            let copy = self.failed.join(log.file_name().unwrap_or_default());
+            fs::copy(&log, &copy).context("keeping", &log)?;
         }
-        fs::rename(self.path.join("logs"), &self.failed).context("keeping logs in", &self.failed)
+        Ok(())
     }
 
     fn save(&self) -> Result<(), Error> {
@@ -132,6 +153,9 @@ pub(crate) fn state_file(folder: &Path) -> PathBuf {
 pub(crate) fn sweep(folder: &Path) -> Result<bool, Error> {
     if let Some(state) = State::load(&state_file(folder))? {
         state.kill_all()?;
+        if let Some(cgroup) = &state.cgroup {
+            node::sweep(cgroup)?;
+        }
     }
     let existed = folder.exists();
     cache::remove(folder)?;

@@ -36,6 +36,9 @@ pub(crate) struct State {
     pub(crate) started_at: Timestamp,
     /// The apiserver's address.
     pub(crate) server: String,
+    /// The cgroup of its node's pods, if it may have made one.
+    #[serde(default)]
+    pub(crate) cgroup: Option<String>,
     /// Every process, in the order of their start.
     pub(crate) processes: Vec<Recorded>,
 }
@@ -85,6 +88,12 @@ pub(crate) struct Recorded {
 }
 
 impl Recorded {
+    /// A process that runs now.
+    pub(crate) fn of(pid: u32, name: &str, log: &Path) -> Self {
+        let start_ticks = start_ticks(pid).unwrap_or_default();
+        Self { name: name.to_owned(), pid, start_ticks, log: log.to_owned() }
+    }
+
     /// Whether this very process still runs.
     pub(crate) fn is_alive(&self) -> bool {
         start_ticks(self.pid) == Some(self.start_ticks)
@@ -118,16 +127,26 @@ impl Recorded {
 
 /// When the kernel started the process, or nothing when it has ended, reaped or not.
 pub(crate) fn start_ticks(pid: u32) -> Option<u64> {
-    parse_start_ticks(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    let (_, start_ticks) = parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?;
+    Some(start_ticks)
 }
 
-/// Fields 3 (state) and 22 (start time) of proc_pid_stat(5). Field 2 is the command in parentheses, and may hold
-/// spaces and parentheses itself, so counting starts after the last one.
-fn parse_start_ticks(stat: &str) -> Option<u64> {
+/// A process that `parent` has started and that has not ended.
+pub(crate) fn child_of(parent: u32) -> Option<u32> {
+    let ids = fs::read_dir("/proc").ok()?.flatten();
+    ids.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(|pid: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok();
+        stat.and_then(|stat| parse_stat(&stat)).is_some_and(|(found, _)| found == parent)
+    })
+}
+
+/// Fields 4 (parent) and 22 (start time) of proc_pid_stat(5), unless field 3 (state) says that it has ended. Field 2
+/// is the command in parentheses, and may hold spaces and parentheses itself, so counting starts after the last one.
+fn parse_stat(stat: &str) -> Option<(u32, u64)> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
     match fields.next()? {
         "Z" | "X" => None,
-        _ => fields.nth(18)?.parse().ok(),
+        _ => Some((fields.next()?.parse().ok()?, fields.nth(17)?.parse().ok()?)),
     }
 }
 
@@ -140,12 +159,12 @@ mod tests {
     }
 
     #[test]
-    fn the_start_time_is_found_behind_any_command_name() {
+    fn parent_and_start_time_are_found_behind_any_command_name() {
         let stat = |command, state| format!("7 ({command}) {state} 1 7 7 0 -1 4 0 0 0 0 0 0 0 0 20 0 1 0 4242 99 1");
-        assert_eq!(parse_start_ticks(&stat("etcd", "S")), Some(4242));
-        assert_eq!(parse_start_ticks(&stat("a) R (b c", "S")), Some(4242));
-        assert_eq!(parse_start_ticks(&stat("etcd", "Z")), None);
-        assert_eq!(parse_start_ticks("7 (etcd) S 1"), None);
+        assert_eq!(parse_stat(&stat("etcd", "S")), Some((1, 4242)));
+        assert_eq!(parse_stat(&stat("a) R (b c", "S")), Some((1, 4242)));
+        assert_eq!(parse_stat(&stat("etcd", "Z")), None);
+        assert_eq!(parse_stat("7 (etcd) S 1"), None);
     }
 
     #[test]

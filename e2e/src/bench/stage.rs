@@ -47,6 +47,7 @@ impl Stage {
         let options = ClusterOptions {
             audit_log: Some(audit_log.clone()),
             fake_nodes,
+            node: None,
             apiserver_flags,
             scheduler_flags: unthrottled.clone(),
             controller_manager_flags: unthrottled,

@@ -1,12 +1,14 @@
-//! The control-plane tests: Trainyard as users have it, on a real apiserver with fake nodes.
+//! The tests on a cluster: Trainyard as users have it, on a real control plane with fake nodes and a real one.
 //!
 //! One cluster is booted for the whole run, Trainyard is installed from the source tree, and the operator runs as a
-//! process of its own under its own ServiceAccount. Each test gets a namespace. The first phase runs tests side by
-//! side; the second, one by one, has those that stop or kill the operator, and at its end those that judge the whole
-//! run: the audit log, the watch for attempts that met, the silence afterwards.
+//! process of its own under its own ServiceAccount. Each test gets a namespace. The first phase runs tests on fake
+//! nodes side by side, while the real node starts; the second those on real pods, a few at a time; the third, one by
+//! one, those that stop or kill the operator, and at its end those that judge the whole run: the audit log, the watch
+//! for attempts that met, the silence afterwards.
 //!
 //! With `TRAINYARD_CONTEXT=NAME` the tests use the cluster of that kubeconfig context and start the operator against
-//! it. What needs fake nodes or an audit log is then reported as ignored, with the reason, where they are missing.
+//! it. What needs fake nodes, a node of our own or an audit log is then reported as ignored, with the reason, where they
+//! are missing.
 //!
 //! | module | what |
 //! | --- | --- |
@@ -45,10 +47,15 @@ use target::Target;
 
 /// Tests of the first phase wait for the cluster most of the time, so they are more than there are processors.
 const SIDE_BY_SIDE: usize = 12;
+/// Real training keeps processors busy.
+const REAL_SIDE_BY_SIDE: usize = 4;
 /// How long tests that are interrupted may take to end.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
+    if let Some(code) = e2e::dispatch() {
+        return code;
+    }
     let arguments = Arguments::from_args();
     let tests = registry::tests();
     if arguments.list {
@@ -70,7 +77,7 @@ fn failed(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Boots, runs both phases and tears everything down, however they ended.
+/// Boots, runs all phases and tears everything down, however they ended.
 async fn run(arguments: Arguments, tests: Vec<Test>) -> Result<ExitCode> {
     let all = tests.len();
     let chosen: Vec<Test> = tests.into_iter().filter(|test| test.is_chosen(&arguments)).collect();
@@ -83,8 +90,14 @@ async fn run(arguments: Arguments, tests: Vec<Test>) -> Result<ExitCode> {
     let clearing = target.clone();
     let (stop, stopping) = watch::channel(false);
     let outcome = until_interrupted(async move {
-        let cluster = target.prepare().await?;
+        let with_node = chosen.iter().any(Test::needs_node);
+        let cluster = target.prepare(with_node).await?;
         let suite = Arc::new(Suite::start(&cluster, complete, stopping).await?);
+        if with_node && suite.is_embedded() {
+            // Nobody waits for it yet. If it fails, the tests that need it say so.
+            let suite = suite.clone();
+            tokio::spawn(async move { suite.unless_stopped(suite.cluster_with_node()).await.map(drop) });
+        }
         let passed = phases(&arguments, chosen, &suite).await;
         suite.stop_operator().await?;
         cluster.stop().await?;
@@ -104,9 +117,16 @@ async fn run(arguments: Arguments, tests: Vec<Test>) -> Result<ExitCode> {
 
 /// Runs the tests; says whether all of them passed.
 async fn phases(arguments: &Arguments, tests: Vec<Test>, suite: &Arc<Suite>) -> Result<bool> {
-    let (parallel, serial): (Vec<Test>, Vec<Test>) = tests.into_iter().partition(|test| test.phase == Phase::Parallel);
-    let mut passed = true;
-    for (tests, threads) in [(parallel, arguments.test_threads.unwrap_or(SIDE_BY_SIDE)), (serial, 1)] {
+    let chosen = arguments.test_threads;
+    let phases = [
+        (Phase::Parallel, chosen.unwrap_or(SIDE_BY_SIDE)),
+        (Phase::RealPods, chosen.unwrap_or(REAL_SIDE_BY_SIDE)),
+        (Phase::Serial, 1),
+    ];
+    let (mut passed, mut left) = (true, tests);
+    for (phase, threads) in phases {
+        let (tests, later): (Vec<Test>, Vec<Test>) = left.into_iter().partition(|test| test.phase == phase);
+        left = later;
         if tests.is_empty() {
             continue;
         }

@@ -1,4 +1,4 @@
-//! TrainingJobs as a user would write them, and what fake nodes are told about their pods.
+//! TrainingJobs as a user would write them, for fake nodes and for real ones.
 
 use serde_json::{Value, json};
 
@@ -35,6 +35,24 @@ impl Job {
         self
     }
 
+    /// Its pods run this instead of what the image says.
+    pub(crate) fn command(self, words: &[&str]) -> Self {
+        self.set("spec.template.spec.containers.0.command", words)
+    }
+
+    /// Its pods run a line of shell, and need not be asked twice to end.
+    pub(crate) fn shell(self, line: &str) -> Self {
+        self.command(&["sh", "-ec", line]).set("spec.template.spec.terminationGracePeriodSeconds", 1)
+    }
+
+    /// Its pods pass Pod Security `restricted`.
+    pub(crate) fn restricted(self) -> Self {
+        let container = json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
+        let pod = json!({"runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}});
+        self.set("spec.template.spec.securityContext", pod)
+            .set("spec.template.spec.containers.0.securityContext", container)
+    }
+
     /// Annotates its pods.
     pub(crate) fn annotated(mut self, key: &str, value: &str) -> Self {
         self.0["spec"]["template"]["metadata"]["annotations"][key] = value.into();
@@ -62,6 +80,12 @@ impl Job {
 
     pub(crate) fn name(&self) -> &str {
         self.0["metadata"]["name"].as_str().unwrap_or_default()
+    }
+}
+
+impl From<Value> for Job {
+    fn from(manifest: Value) -> Self {
+        Job(manifest)
     }
 }
 

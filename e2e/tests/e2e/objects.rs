@@ -14,6 +14,7 @@ pub(crate) struct Kind {
 
 pub(crate) const JOBS: Kind = Kind { group: "/apis/trainyard.dev/v1alpha1", plural: "trainingjobs" };
 pub(crate) const PODS: Kind = Kind { group: "/api/v1", plural: "pods" };
+pub(crate) const CLAIMS: Kind = Kind { group: "/api/v1", plural: "persistentvolumeclaims" };
 pub(crate) const SERVICES: Kind = Kind { group: "/api/v1", plural: "services" };
 pub(crate) const SLICES: Kind = Kind { group: "/apis/discovery.k8s.io/v1", plural: "endpointslices" };
 pub(crate) const EVENTS: Kind = Kind { group: "/apis/events.k8s.io/v1", plural: "events" };

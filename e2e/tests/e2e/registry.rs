@@ -11,8 +11,8 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use tokio::runtime::Handle;
 
 use crate::scenarios::{
-    admission, applying, crashes, deletion, failures, installed, judgement, leadership, lifecycle, naming, refusals,
-    suspension,
+    admission, applying, crashes, deletion, failures, fencing, installed, judgement, leadership, lifecycle, naming,
+    real_pods, refusals, suspension, training,
 };
 use crate::space::Space;
 use crate::suite::Suite;
@@ -22,6 +22,8 @@ use crate::suite::Suite;
 pub(crate) enum Phase {
     /// Beside others.
     Parallel,
+    /// Beside a few others, after those: real pods need the processors.
+    RealPods,
     /// Alone: it stops the operator, or judges the whole run.
     Serial,
 }
@@ -34,6 +36,10 @@ pub(crate) enum Needs {
     FakeNodes,
     /// The apiserver's audit log.
     AuditLog,
+    /// A real node with our images.
+    RealNode,
+    /// Likewise, and what nobody would do to a node that is not ours.
+    OwnNode,
 }
 
 /// A test.
@@ -85,6 +91,19 @@ pub(crate) fn tests() -> Vec<Test> {
             refusals::a_pod_that_the_apiserver_refuses_stalls_its_job_alone,
             refusals::pod_security_is_told_in_its_own_words,
         }
+        RealPods OwnNode {
+            fencing::a_straggler_neither_resolves_nor_joins_the_next_attempt,
+            training::a_killed_worker_is_followed_by_an_attempt_that_goes_on,
+        }
+        RealPods RealNode {
+            training::two_pods_train_a_model,
+            real_pods::suspended_and_resumed,
+            real_pods::a_deadline_ends_pods_that_do_not_listen,
+            real_pods::results_and_the_end_of_the_log_are_told,
+            real_pods::memory_is_named_as_the_cause,
+            real_pods::restricted_namespaces_run_restricted_pods,
+            real_pods::nothing_is_left,
+        }
         Serial FakeNodes {
             crashes::crashes_at_any_moment_change_no_outcome,
             crashes::a_killed_leaders_lease_runs_out,
@@ -118,6 +137,11 @@ impl Test {
         !arguments.is_filtered_out(&Trial::test(self.name, || Ok(())))
     }
 
+    /// Whether it needs a real node.
+    pub(crate) fn needs_node(&self) -> bool {
+        matches!(self.needs, Needs::RealNode | Needs::OwnNode)
+    }
+
     /// The test as `--list` shows it.
     pub(crate) fn listed(self) -> Trial {
         Trial::test(self.name, || Ok(()))
@@ -131,14 +155,8 @@ impl Test {
                 eprintln!("skipped {}: {missing}", self.name);
                 return Ok(Completion::ignored_with(missing));
             }
-            let outcome = handle.block_on(async {
-                let mut stopping = suite.stopping.clone();
-                tokio::select! {
-                    biased;
-                    _ = stopping.wait_for(|stopping| *stopping) => Err("interrupted".to_owned()),
-                    outcome = self.run_in_a_space(&suite) => outcome,
-                }
-            });
+            let outcome = handle.block_on(suite.unless_stopped(self.run_in_a_space(&suite)));
+            let outcome = outcome.map_err(|error| format!("{error:#}"));
             outcome.map(|()| Completion::Completed).map_err(Failed::from)
         })
     }
@@ -147,17 +165,22 @@ impl Test {
         match self.needs {
             Needs::FakeNodes if !suite.has_fake_nodes => Some("this cluster's nodes are real"),
             Needs::AuditLog if suite.audit.is_none() => Some("there is no audit log of this cluster"),
+            Needs::OwnNode if !suite.is_embedded() => Some("this cluster's nodes are not ours"),
+            Needs::RealNode if !suite.is_embedded() && suite.has_fake_nodes => Some("this cluster's nodes are fake"),
+            Needs::RealNode if !suite.is_embedded() && suite.registry.is_none() => {
+                Some("TRAINYARD_REGISTRY does not say where this cluster finds the images of `cargo e2e images`")
+            }
             _ => None,
         }
     }
 
-    async fn run_in_a_space(&self, suite: &Arc<Suite>) -> Result<(), String> {
-        let opened = async {
-            // A test before may have left none.
-            suite.ensure_operator().await?;
-            Space::open(suite, self.name).await
-        };
-        let space = opened.await.map_err(|error| format!("{error:#}"))?;
+    async fn run_in_a_space(&self, suite: &Arc<Suite>) -> Result<()> {
+        // A test before may have left none.
+        suite.ensure_operator().await?;
+        if self.needs_node() && suite.is_embedded() {
+            suite.cluster_with_node().await?;
+        }
+        let space = Space::open(suite, self.name).await?;
         let outcome = caught((self.run)(space.clone())).await.and_then(|()| {
             // Whatever a test is about, this must hold.
             let met = suite.fence.met(&space.namespace);
@@ -169,7 +192,7 @@ impl Test {
             Err(_) => space.report().await,
         };
         let closed = space.close().await;
-        outcome.and(closed).map_err(|error| format!("{error:#}\n\n{report}"))
+        outcome.and(closed).map_err(|error| anyhow!("{error:#}\n\n{report}"))
     }
 }
 

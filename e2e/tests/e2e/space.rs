@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use e2e::images::Image;
+use e2e::{NODE_NAME, TAINT};
 use serde_json::{Value, json};
 
 use crate::kubectl::Said;
@@ -65,6 +67,20 @@ impl Space {
         let arguments: Vec<&str> =
             ["--namespace", &self.namespace].into_iter().chain(arguments.iter().copied()).collect();
         self.suite.kubectl.run(&arguments, input).await
+    }
+
+    /// The same job for real nodes: with an image of ours, and allowed where fake nodes' pods must not come.
+    pub(crate) fn real(&self, job: Job, image: Image) -> Job {
+        let reference = match &self.suite.registry {
+            Some(registry) if !self.suite.is_embedded() => image.reference_in(registry),
+            _ => image.reference(),
+        };
+        let job = job.set("spec.template.spec.containers.0.image", reference);
+        if !self.suite.is_embedded() {
+            return job;
+        }
+        job.set("spec.template.spec.tolerations", json!([{"key": TAINT, "operator": "Exists"}]))
+            .set("spec.template.spec.nodeSelector", json!({"kubernetes.io/hostname": NODE_NAME}))
     }
 
     pub(crate) async fn submit(&self, job: &Job) -> Result<Value> {

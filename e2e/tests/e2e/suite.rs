@@ -3,13 +3,15 @@
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use e2e::install::install;
 use e2e::operator::{Build, OPERATOR_NAMESPACE, Operator, build_operator, operator_kubeconfig};
+use e2e::{Cluster, check_requirements};
 use kube::Client;
 use serde_json::{Value, json};
-use tokio::sync::{Mutex, MutexGuard, watch};
+use tokio::sync::{Mutex, MutexGuard, OnceCell, watch};
 
 use crate::audit::AuditLog;
 use crate::fence::Fence;
@@ -17,6 +19,8 @@ use crate::kubectl::Kubectl;
 use crate::objects::{LEASES, Objects};
 use crate::target::Prepared;
 
+/// The variable that says where another cluster finds the images of `e2e images`.
+pub(crate) const REGISTRY: &str = "TRAINYARD_REGISTRY";
 /// The lease that only one operator holds.
 const LEASE: &str = "trainyard";
 
@@ -31,6 +35,11 @@ pub(crate) struct Suite {
     pub(crate) has_fake_nodes: bool,
     pub(crate) audit: Option<AuditLog>,
     pub(crate) fence: Fence,
+    /// Where the cluster finds images of ours, if it has real nodes that can run them.
+    pub(crate) registry: Option<String>,
+    /// The cluster, if it is ours.
+    cluster: Weak<Cluster>,
+    node: OnceCell<Result<(), String>>,
     /// Turns true when the run is interrupted. Whoever does that waits until nobody holds this any more.
     pub(crate) stopping: watch::Receiver<bool>,
     folder: PathBuf,
@@ -52,6 +61,9 @@ impl Suite {
             complete,
             stopping,
             has_fake_nodes: cluster.has_fake_nodes,
+            registry: std::env::var(REGISTRY).ok().filter(|registry| !registry.is_empty()),
+            cluster: cluster.cluster.as_ref().map(Arc::downgrade).unwrap_or_default(),
+            node: OnceCell::new(),
             audit: cluster.audit_log.clone().map(AuditLog::new),
             fence: Fence::start(client.clone()),
             folder: cluster.folder.clone(),
@@ -63,6 +75,34 @@ impl Suite {
         };
         suite.ensure_operator().await?;
         Ok(suite)
+    }
+
+    /// Whether the cluster is ours, and not somebody's whose nodes are what they are.
+    pub(crate) fn is_embedded(&self) -> bool {
+        self.cluster.strong_count() > 0
+    }
+
+    /// The cluster of our own, once its real node runs. The first call starts the node; if that failed, it has failed
+    /// for everybody.
+    pub(crate) async fn cluster_with_node(&self) -> Result<Arc<Cluster>> {
+        let cluster = self.cluster.upgrade().context("the cluster is not ours")?;
+        let start = async || {
+            check_requirements().await.map_err(|error| error.to_string())?;
+            cluster.node().await.map(drop).map_err(|error| error.to_string())
+        };
+        let started = self.node.get_or_init(start).await.clone();
+        started.map_err(anyhow::Error::msg)?;
+        Ok(cluster)
+    }
+
+    /// Does some work, or fails as soon as the run is interrupted.
+    pub(crate) async fn unless_stopped<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut stopping = self.stopping.clone();
+        tokio::select! {
+            biased;
+            _ = stopping.wait_for(|stopping| *stopping) => bail!("interrupted"),
+            outcome = work => outcome,
+        }
     }
 
     /// The operator that runs now; a test that takes it out puts another in, or leaves that to the next test.
@@ -124,8 +164,13 @@ impl Suite {
         (0..started).map(|number| fs::read_to_string(self.log_file(number)).unwrap_or_default()).collect()
     }
 
+    /// Where something that a test runs may write.
+    pub(crate) fn log_of(&self, what: &str) -> PathBuf {
+        self.folder.join(format!("{what}.log"))
+    }
+
     fn log_file(&self, number: u32) -> PathBuf {
-        self.folder.join(format!("operator-{number}.log"))
+        self.log_of(&format!("operator-{number}"))
     }
 
     fn operator_namespace(&self) -> Objects {

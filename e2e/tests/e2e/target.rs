@@ -4,16 +4,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use anyhow::{Context, Result};
-use e2e::install::{MANIFESTS, objects};
+use anyhow::{Context, Result, bail};
+use e2e::images::Image;
+use e2e::install::{Existing, MANIFESTS, objects};
 use e2e::operator::source_tree;
-use e2e::{Cluster, ClusterOptions, ensure_binaries};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
-use serde_json::{Value, json};
+use e2e::{Cluster, ClusterOptions, NodeOptions, check_requirements, ensure_binaries};
+use kube::Client;
+use serde_json::Value;
 
 use crate::kubectl::Kubectl;
-use crate::objects::{CRDS, NAMESPACES, NODES, Objects, name};
+use crate::objects::{NAMESPACES, NODES, Objects, name};
 
 /// Label of every namespace that a run makes, with the run's id.
 pub(crate) const RUN_LABEL: &str = "e2e.trainyard.dev/run";
@@ -34,9 +34,7 @@ pub(crate) struct Target {
 
 struct ToClear {
     objects: Objects,
-    kubectl: Kubectl,
-    /// Whether Trainyard was there before us; then it stays.
-    was_installed: bool,
+    existing: Existing,
 }
 
 /// A cluster that is there.
@@ -48,7 +46,7 @@ pub(crate) struct Prepared {
     pub(crate) run: String,
     pub(crate) audit_log: Option<PathBuf>,
     pub(crate) has_fake_nodes: bool,
-    cluster: Option<Cluster>,
+    pub(crate) cluster: Option<Arc<Cluster>>,
 }
 
 impl Target {
@@ -62,17 +60,20 @@ impl Target {
     }
 
     /// Boots the cluster, or connects to the one that was named.
-    pub(crate) async fn prepare(&self) -> Result<Prepared> {
+    pub(crate) async fn prepare(&self, with_node: bool) -> Result<Prepared> {
         match &self.context {
-            None => self.boot().await,
+            None => self.boot(with_node).await,
             Some(context) => self.connect(context).await,
         }
     }
 
-    async fn boot(&self) -> Result<Prepared> {
+    async fn boot(&self, with_node: bool) -> Result<Prepared> {
         let audit_log = self.folder.join("audit.log");
+        // What a real node needs and this machine lacks fails the tests that want one, and no others.
+        let node = with_node && check_requirements().await.is_ok();
         let options = ClusterOptions {
             audit_log: Some(audit_log.clone()),
+            node: node.then(|| NodeOptions { images: Image::ALL.to_vec(), tainted: true }),
             // Its usual 20 requests a second would make every clean-up wait.
             controller_manager_flags: ["--kube-api-qps=300", "--kube-api-burst=600"].map(str::to_owned).to_vec(),
             ..ClusterOptions::default()
@@ -87,22 +88,18 @@ impl Target {
             run: self.run.clone(),
             audit_log: Some(audit_log),
             has_fake_nodes: true,
-            cluster: Some(cluster),
+            cluster: Some(Arc::new(cluster)),
         })
     }
 
     async fn connect(&self, context: &str) -> Result<Prepared> {
-        let kubeconfig = self.folder.join("admin.kubeconfig");
-        fs::write(&kubeconfig, only_context(context)?.to_string()).context("writing a kubeconfig")?;
-        let options = KubeConfigOptions { context: Some(context.to_owned()), ..KubeConfigOptions::default() };
-        let config = Config::from_custom_kubeconfig(Kubeconfig::read_from(&kubeconfig)?, &options).await?;
-        let client = Client::try_from(config).context("making a client")?;
-        let kubectl = Kubectl::new(&ensure_binaries().await?.kubectl, &kubeconfig, &self.folder);
-        let objects = Objects::cluster(client.clone());
-        let was_installed = objects.find(CRDS, "trainingjobs.trainyard.dev").await?.is_some();
+        let existing = Existing::connect(context, &self.folder).await.context(CONTEXT)?;
+        let kubectl = Kubectl::new(&ensure_binaries().await?.kubectl, &existing.kubeconfig, &self.folder);
+        let objects = Objects::cluster(existing.client.clone());
         let nodes = objects.list(NODES, "").await?;
         let is_fake = |node: &Value| node["metadata"]["annotations"]["kwok.x-k8s.io/node"] == "fake";
-        let _ = self.to_clear.set(ToClear { objects, kubectl: kubectl.clone(), was_installed });
+        let (client, kubeconfig) = (existing.client.clone(), existing.kubeconfig.clone());
+        let _ = self.to_clear.set(ToClear { objects, existing });
         Ok(Prepared {
             client,
             kubectl,
@@ -131,49 +128,26 @@ impl Target {
     }
 
     async fn clear_cluster(&self) -> Result<()> {
-        let Some(ToClear { objects, kubectl, was_installed }) = self.to_clear.get() else { return Ok(()) };
+        let Some(ToClear { objects, existing }) = self.to_clear.get() else { return Ok(()) };
         for namespace in objects.list(NAMESPACES, &format!("{RUN_LABEL}={}", self.run)).await? {
             objects.delete(NAMESPACES, name(&namespace)).await?;
         }
-        if !was_installed {
-            for manifest in MANIFESTS.iter().rev() {
-                let path = source_tree().join(manifest);
-                let path = path.to_string_lossy();
-                kubectl.run(&["delete", "--ignore-not-found", "--wait=false", "-f", &path], "").await?.good()?;
-            }
-        }
-        Ok(())
+        existing.clear().await
     }
 }
 
 impl Prepared {
     /// Ends a cluster of our own.
     pub(crate) async fn stop(self) -> Result<()> {
-        if let Some(cluster) = self.cluster {
-            cluster.stop().await?;
+        match self.cluster.map(Arc::into_inner) {
+            Some(Some(cluster)) => Ok(cluster.stop().await?),
+            Some(None) => bail!("a test that is over still holds the cluster"),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
-/// The person's kubeconfig with that one context, which is what the operator's own is made from.
-fn only_context(context: &str) -> Result<Value> {
-    let whole = serde_json::to_value(Kubeconfig::read().context("reading the kubeconfig")?)?;
-    let entry = |list: &str, name: &Value| -> Result<Value> {
-        let entries = whole[list].as_array().into_iter().flatten();
-        let found = entries.into_iter().find(|entry| entry["name"] == *name).cloned();
-        found.with_context(|| format!("{CONTEXT}: the kubeconfig's {list} have no {name}"))
-    };
-    let chosen = entry("contexts", &context.into())?;
-    let cluster = entry("clusters", &chosen["context"]["cluster"])?;
-    let user = entry("users", &chosen["context"]["user"])?;
-    Ok(json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": context,
-        "contexts": [chosen], "clusters": [cluster], "users": [user],
-    }))
-}
-
-/// Checks that the manifests can be read, so that a typo in one is told before a cluster is booted.
+/// The manifests, with the files that they are in.
 pub(crate) fn manifests() -> Result<Vec<(PathBuf, Vec<Value>)>> {
     let read = |manifest: &&str| {
         let path = source_tree().join(manifest);

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use tokio::time::{Instant, sleep};
 
 /// Far longer than anything takes on an idle machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(100);
 
 /// Tries until it works. The last failure says what was still wrong when patience ran out.

@@ -1,0 +1,107 @@
+"""Trains a classifier of handwritten digits with PyTorch DDP, one process a pod.
+
+Data: the 1,797 images of 8 by 8 pixels that scikit-learn carries (UCI, "Optical Recognition of Handwritten Digits").
+Every fifth is held out; accuracy is measured on those alone.
+
+Who is rank 0 and where it listens comes from the environment, as torch.distributed reads it: RANK, WORLD_SIZE,
+MASTER_ADDR, MASTER_PORT. Rank 0 reports to /dev/termination-log, where Kubernetes and TrainingJobs look for it.
+"""
+
+import argparse
+import json
+import os
+import time
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from sklearn.datasets import load_digits
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
+
+HELD_OUT = 5
+
+
+def datasets():
+    digits = load_digits()
+    pixels = torch.tensor(digits.data / 16, dtype=torch.float32)
+    labels = torch.tensor(digits.target)
+    held_out = torch.arange(len(labels)) % HELD_OUT == 0
+    return TensorDataset(pixels[~held_out], labels[~held_out]), (pixels[held_out], labels[held_out])
+
+
+def save(path, model, optimizer, epoch):
+    """Whole or not at all, so that a kill leaves the last checkpoint in place."""
+    state = {"model": model.module.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch}
+    torch.save(state, path + ".partial")
+    os.replace(path + ".partial", path)
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--epochs", type=int, default=20)
+    arguments.add_argument("--batch-size", type=int, default=32)
+    arguments.add_argument("--learning-rate", type=float, default=0.003)
+    arguments.add_argument("--checkpoint", help="a file to save to after each epoch, and to go on from")
+    arguments.add_argument("--pause", type=float, default=0, help="seconds to wait after each epoch")
+    options = arguments.parse_args()
+
+    torch.manual_seed(0)
+    # The default of 30 minutes is how long a run would hang when a peer vanishes without a word.
+    dist.init_process_group("gloo", timeout=timedelta(seconds=60))
+    rank, world = dist.get_rank(), dist.get_world_size()
+    attempt = os.environ.get("TRAINYARD_ATTEMPT", "1")
+    print(f"rank {rank} of {world} has joined, attempt {attempt}", flush=True)
+
+    train, (test_pixels, test_labels) = datasets()
+    layers = [torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 10)]
+    model = DistributedDataParallel(torch.nn.Sequential(*layers))
+    optimizer = torch.optim.Adam(model.parameters(), lr=options.learning_rate)
+    sampler = DistributedSampler(train)
+    loader = DataLoader(train, batch_size=options.batch_size, sampler=sampler)
+    first = 1
+    if options.checkpoint and os.path.exists(options.checkpoint):
+        state = torch.load(options.checkpoint)
+        model.module.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        first = state["epoch"] + 1
+        print(f"rank {rank} goes on at epoch {first}", flush=True)
+
+    def accuracy():
+        with torch.no_grad():
+            right = model.module(test_pixels).argmax(dim=1) == test_labels
+        return right.double().mean().item()
+
+    loss = torch.tensor(float("nan"))
+    for epoch in range(first, options.epochs + 1):
+        sampler.set_epoch(epoch)
+        total, started = torch.zeros(1), time.monotonic()
+        for pixels, labels in loader:
+            optimizer.zero_grad()
+            batch_loss = torch.nn.functional.cross_entropy(model(pixels), labels)
+            batch_loss.backward()
+            optimizer.step()
+            total += batch_loss.detach()
+        loss = total / len(loader)
+        dist.all_reduce(loss)
+        loss /= world
+        if rank == 0:
+            seconds = time.monotonic() - started
+            print(f"epoch {epoch:2}  loss {loss.item():.4f}  accuracy {accuracy():.4f}  {seconds:.2f} s", flush=True)
+            if options.checkpoint:
+                save(options.checkpoint, model, optimizer, epoch)
+        time.sleep(options.pause)
+
+    if rank == 0:
+        results = {"accuracy": round(accuracy(), 4), "loss": round(loss.item(), 4), "epochs": options.epochs}
+        results |= {"firstEpoch": first, "heldOut": len(test_labels), "world": world}
+        with open("/dev/termination-log", "w") as log:
+            json.dump(results, log)
+        print(f"accuracy on {len(test_labels)} held-out images: {results['accuracy']}", flush=True)
+    # Nobody leaves before everybody is done: a peer that goes early looks like a failure to the others.
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+//! What is in each image.
+
+use std::fmt;
+
+/// An image of the tests and the demo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Image {
+    /// Debian with Python: for pods that need no framework.
+    Base,
+    /// PyTorch of Debian and scikit-learn, with the training program of the demo.
+    Digits,
+}
+
+/// One layer: what it adds to those below it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Layer {
+    pub(super) name: &'static str,
+    pub(super) recipe: Recipe,
+}
+
+/// How a layer is made.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Recipe {
+    /// A new root file system of Debian with these packages.
+    Debian { release: &'static str, packages: &'static [&'static str] },
+    /// More of Debian's packages.
+    Packages(&'static [&'static str]),
+    /// Files, by their path without the leading slash.
+    Files(&'static [(&'static str, &'static str)]),
+}
+
+const BASE: Layer =
+    Layer { name: "debian", recipe: Recipe::Debian { release: "trixie", packages: &["ca-certificates", "python3"] } };
+const TORCH: Layer = Layer { name: "torch", recipe: Recipe::Packages(&["python3-torch", "python3-sklearn"]) };
+const DIGITS: Layer =
+    Layer { name: "digits", recipe: Recipe::Files(&[("app/train.py", include_str!("../../images/digits/train.py"))]) };
+
+impl Image {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Base, Self::Digits];
+
+    /// Its name without registry and tag.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::Digits => "digits",
+        }
+    }
+
+    /// The reference by which pods of the embedded cluster ask for it.
+    pub fn reference(self) -> String {
+        self.reference_in("localhost/trainyard")
+    }
+
+    /// Its reference in a registry, such as `registry.example.com/team`.
+    pub fn reference_in(self, registry: &str) -> String {
+        format!("{}/{}:1", registry.trim_end_matches('/'), self.name())
+    }
+
+    pub(super) fn layers(self) -> &'static [Layer] {
+        match self {
+            Self::Base => &[BASE],
+            Self::Digits => &[BASE, TORCH, DIGITS],
+        }
+    }
+
+    /// Variables that its processes find.
+    pub(super) fn environment(self) -> &'static [&'static str] {
+        const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+        match self {
+            Self::Base => &[PATH],
+            // Debian builds PyTorch without libuv, which its TCPStore would otherwise take. One thread each: the two
+            // ranks of the demo share the processors of one machine.
+            Self::Digits => &[PATH, "USE_LIBUV=0", "OMP_NUM_THREADS=1", "PYTHONUNBUFFERED=1"],
+        }
+    }
+}
+
+impl fmt::Display for Image {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}

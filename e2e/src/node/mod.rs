@@ -1,0 +1,205 @@
+//! A real node: kubelet, containerd, kube-proxy and CoreDNS, beside the control plane and on the same machine.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | `requirements` | what it needs of this machine, checked first |
+//! | `machine`, `cgroups`, `network` | namespaces of its own, so that nothing of it outlives it |
+//! | `containerd`, `kubelet`, `services` | its programs, and their settings |
+
+mod cgroups;
+mod containerd;
+mod kubelet;
+mod machine;
+mod network;
+mod requirements;
+mod services;
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::PathBuf;
+
+use kube::Client;
+use tokio::sync::Mutex;
+
+pub(crate) use machine::{Machine, first_process, sweep};
+pub(crate) use network::Network;
+
+use crate::binaries::ensure_node_binaries;
+use crate::cache::Cache;
+use crate::certs;
+use crate::control_plane::{flag, until};
+use crate::error::{Error, IoContext};
+use crate::helper::{self, Helper};
+use crate::images::{self, Image, Store};
+use crate::process::{Lifetime, Process, Program};
+use crate::progress;
+use crate::run_folder::RunFolder;
+use crate::{kwok, volumes};
+use containerd::{Containerd, Setup};
+
+/// Says what this machine lacks for a real node, in one sentence with the remedy. What can be installed is.
+pub async fn check_requirements() -> Result<(), Error> {
+    requirements::check(Cache::locate()?.root()).await?;
+    cgroups::Hierarchies::find().map(drop)
+}
+
+/// The real node's name.
+pub const NODE_NAME: &str = "node-1";
+/// The key of its taint, where it has one: pods that are meant for fake nodes must not come to it.
+pub const TAINT: &str = "e2e.trainyard.dev/node";
+
+/// How a real node is to be.
+#[derive(Clone, Debug, Default)]
+pub struct NodeOptions {
+    /// The images that it has. It cannot pull any.
+    pub images: Vec<Image>,
+    /// Whether only pods that tolerate [`TAINT`] may come to it.
+    pub tainted: bool,
+}
+
+/// A running node. Its processes die with the machine that they run in.
+#[derive(Debug)]
+pub struct Node {
+    processes: Vec<Process>,
+    enter: Vec<String>,
+    ctr: PathBuf,
+    /// The CNI plugins, and the configuration of the one that connects pods.
+    plugins: PathBuf,
+    pod_network: PathBuf,
+    folder: PathBuf,
+    network: Network,
+}
+
+/// What the start of a node needs of its cluster.
+pub(crate) struct Site<'a> {
+    pub(crate) run: &'a Mutex<RunFolder>,
+    pub(crate) machine: &'a Machine,
+    pub(crate) client: &'a Client,
+    pub(crate) lifetime: Lifetime,
+}
+
+impl Node {
+    /// Builds what is missing, starts everything, and waits until pods can come.
+    pub(crate) async fn start(site: Site<'_>, options: &NodeOptions) -> Result<Self, Error> {
+        let binaries = ensure_node_binaries().await?;
+        let images = images::ensure(&options.images).await?;
+        let mut run = site.run.lock().await;
+        let folder = run.path().join("node");
+        let machine = site.machine;
+        let sandbox = Image::Base.reference();
+        let setup = Setup { machine, binaries: &binaries, lifetime: site.lifetime, sandbox: &sandbox };
+
+        let store = Store::open().await?;
+        let root = machine.var_lib().join(containerd::ROOT);
+        progress::step("taking unpacked images from the cache", String::new, store.take(&root)).await?;
+        let missing = store.missing(&images);
+        if !missing.is_empty() {
+            let containerd = Containerd::start(setup, &run.log("containerd-import"), &folder).await?;
+            for archive in missing {
+                let label = format!("unpacking image {}", archive.reference);
+                progress::step(&label, String::new, containerd::import(setup, archive, &run)).await?;
+            }
+            containerd.stop().await?;
+            progress::step("keeping unpacked images in the cache", String::new, store.keep(&root, &images)).await?;
+        }
+        let mut processes = vec![Containerd::start(setup, &run.log("containerd"), &folder).await?.process];
+
+        let kubeconfig = |identity| run.path().join(certs::kubeconfig_file(identity));
+        let authority = run.path().join("pki/ca.crt");
+        let network = machine.network();
+        let kubelet = kubelet::flags(machine, &folder, kubeconfig(certs::KUBELET), &authority, options.tainted)?;
+        let programs = [
+            ("kubelet", &binaries.kubelet, kubelet),
+            ("kube-proxy", &binaries.kube_proxy, services::proxy_flags(network, &folder, &kubeconfig(certs::PROXY))?),
+            ("coredns", &binaries.coredns, services::dns_flags(network, &folder, &kubeconfig(certs::DNS))?),
+        ];
+        for (name, path, arguments) in programs {
+            let environment = vec![("PATH", crate::tools::path())];
+            let program =
+                Program { name: name.to_owned(), path: path.clone(), arguments, environment, folder: folder.clone() };
+            processes.push(Process::spawn(machine.inside(program), &run.log(name), site.lifetime)?);
+        }
+        let helper =
+            Helper::Volumes { kubeconfig: kubeconfig(certs::VOLUMES), folder: machine.var_lib().join(volumes::FOLDER) };
+        let [path, argument] = helper::command(&helper)?;
+        let name = "volumes".to_owned();
+        let program = Program {
+            name,
+            path: path.into(),
+            arguments: vec![argument],
+            environment: Vec::new(),
+            folder: folder.clone(),
+        };
+        processes.push(Process::spawn(program, &run.log("volumes"), site.lifetime)?);
+        for process in &processes {
+            run.remember(process.record())?;
+        }
+        drop(run);
+        volumes::create_class(site.client).await?;
+        let label = format!("waiting for node {NODE_NAME}");
+        until(&mut processes, &label, || kwok::ready_nodes(site.client, NODE_NAME, 1)).await?;
+        let pod_network = containerd::write_plugin_configuration(network, &folder)?;
+        let (ctr, plugins) = (binaries.ctr, binaries.cni);
+        Ok(Self { processes, enter: machine.enter(), ctr, plugins, pod_network, folder, network })
+    }
+
+    /// A command that runs `program` within the node, beside its pods and past its kubelet.
+    pub fn command(&self, program: &str) -> tokio::process::Command {
+        let mut command = tokio::process::Command::new("nsenter");
+        command.args(&self.enter).arg(program).kill_on_drop(true);
+        command
+    }
+
+    /// containerd's client, within the node.
+    pub fn ctr(&self) -> tokio::process::Command {
+        let mut command = self.command(&self.ctr.to_string_lossy());
+        command.args(["--address", containerd::SOCKET, "--namespace", "k8s.io"]);
+        command
+    }
+
+    /// A command that makes a network namespace within the node, `/run/netns/NAME`, and joins it to the pods' network as
+    /// the kubelet's runtime would, but without anybody's knowing.
+    pub fn join_pod_network(&self, name: &str) -> tokio::process::Command {
+        let script = "ip netns add \"$1\"
+            export CNI_COMMAND=ADD CNI_CONTAINERID=\"$1\" CNI_NETNS=/run/netns/\"$1\" CNI_IFNAME=eth0 CNI_PATH=\"$2\"
+            exec \"$2/ptp\" < \"$3\"";
+        let mut command = self.command("sh");
+        command.args(["-euc", script, "sh", name]).arg(&self.plugins).arg(&self.pod_network);
+        command
+    }
+
+    /// Writes the resolver configuration of a pod in `namespace`, and says where it is.
+    pub fn resolver_of(&self, namespace: &str) -> Result<PathBuf, Error> {
+        let file = self.folder.join(format!("resolv-{namespace}.conf"));
+        let text = format!(
+            "search {namespace}.svc.cluster.local svc.cluster.local cluster.local\nnameserver {}\noptions ndots:5\n",
+            self.network.node()
+        );
+        fs::write(&file, text).context("writing", &file)?;
+        Ok(file)
+    }
+
+    /// Its processes that have ended by themselves.
+    pub(crate) fn failure(&mut self) -> Option<Error> {
+        self.processes.iter_mut().find_map(|process| {
+            let status = process.ended()?;
+            Some(process.failure(format!("had ended by itself ({status})")))
+        })
+    }
+
+    /// Lets it live on after this process.
+    pub(crate) fn release(self) {
+        self.processes.into_iter().for_each(Process::release);
+    }
+}
+
+/// Flags of the apiserver of a cluster that may have a real node.
+pub(crate) fn apiserver_flags(network: Network, certificate: PathBuf, key: PathBuf) -> Vec<OsString> {
+    vec![
+        flag("bind-address", network.host().to_string()),
+        flag("advertise-address", network.host().to_string()),
+        flag("kubelet-preferred-address-types", "InternalIP"),
+        flag("kubelet-client-certificate", certificate),
+        flag("kubelet-client-key", key),
+    ]
+}
