@@ -10,6 +10,8 @@ MASTER_ADDR, MASTER_PORT. Rank 0 reports to /dev/termination-log, where Kubernet
 import argparse
 import json
 import os
+import signal
+import threading
 import time
 from datetime import timedelta
 
@@ -30,6 +32,21 @@ def datasets():
     return TensorDataset(pixels[~held_out], labels[~held_out]), (pixels[held_out], labels[held_out])
 
 
+def end_on_sigterm():
+    """Ends this process when Kubernetes asks for it.
+
+    As process 1 of its container it would not hear SIGTERM at all, and a handler would be called only when PyTorch
+    returns to Python, which it may not do while a peer is missing. So a thread waits for the signal.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def wait():
+        signal.sigwait({signal.SIGTERM})
+        os._exit(128 + signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def save(path, model, optimizer, epoch):
     """Whole or not at all, so that a kill leaves the last checkpoint in place."""
     state = {"model": model.module.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch}
@@ -45,6 +62,7 @@ def main():
     arguments.add_argument("--checkpoint", help="a file to save to after each epoch, and to go on from")
     arguments.add_argument("--pause", type=float, default=0, help="seconds to wait after each epoch")
     options = arguments.parse_args()
+    end_on_sigterm()
 
     torch.manual_seed(0)
     # The default of 30 minutes is how long a run would hang when a peer vanishes without a word.

@@ -84,9 +84,15 @@ impl Straggler {
 
 pub(crate) async fn a_straggler_neither_resolves_nor_joins_the_next_attempt(space: Space) -> Result<()> {
     let job =
-        Job::torch("fenced", 2).command(&["python3", "/app/train.py", "--epochs=50", "--pause=1"]).restarting_soon();
+        Job::torch("fenced", 2).command(&["python3", "/app/train.py", "--epochs=45", "--pause=1"]).restarting_soon();
     space.submit(&space.real(job, Image::Digits)).await?;
     let pods = space.running("fenced", 1, 2).await?;
+    eventually("the first attempt trains", async || {
+        let log = space.kubectl(&["logs", name(&pods[0])]).await?.out;
+        ensure!(log.contains("epoch  1"), "{log}");
+        Ok(())
+    })
+    .await?;
     let mut straggler = Straggler::start(&space, &pods[1]).await?;
     // It is in the pods' network, and would find its peers.
     let leader = text(&pods[0], "/status/podIP").to_owned();

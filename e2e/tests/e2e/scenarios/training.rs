@@ -77,9 +77,9 @@ pub(crate) async fn a_killed_worker_is_followed_by_an_attempt_that_goes_on(space
     ensure!(first > 3, "it began at epoch {first} again");
     ensure!(job["status"]["results"]["accuracy"].as_f64().unwrap_or_default() > 0.93, "{}", job["status"]);
     expect_events(&space, "killed", &["Running", "Restarting", "Running", "Succeeded"]).await?;
-    // The failed attempt's own words are still there.
-    let log = space.kubectl(&["logs", name(&pods[0])]).await?.good()?;
-    ensure!(log.contains("epoch  3"), "{log}");
+    // The last words of the rank that failed are still there.
+    let log = space.kubectl(&["logs", name(&pods[1])]).await?.good()?;
+    ensure!(log.contains("rank 1 of 2 has joined, attempt 1"), "{log}");
     Ok(())
 }
 
