@@ -12,7 +12,7 @@ use crate::error::{Error, IoContext};
 use crate::{node, volumes};
 
 /// Marks the argument that a helper is started with. No user would type it.
-const MARK: &str = "--trainyard-e2e-helper=";
+pub(crate) const MARK: &str = "--trainyard-e2e-helper=";
 
 /// What a helper does.
 #[derive(Debug, Serialize, Deserialize)]

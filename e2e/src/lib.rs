@@ -15,6 +15,7 @@
 //! | `bench` | the budgets, measured |
 //! | `progress`, `interrupt` | what a person sees, and Ctrl-C |
 
+pub mod all;
 pub mod bench;
 mod binaries;
 mod cache;
@@ -33,6 +34,7 @@ mod kwok;
 mod lock;
 mod node;
 pub mod operator;
+mod operator_binary;
 mod process;
 mod progress;
 mod run_folder;
@@ -49,3 +51,4 @@ pub use helper::dispatch;
 pub use interrupt::until_interrupted;
 pub use keep::{ComponentStatus, Status, Up, down, kubeconfig, status, up};
 pub use node::{NODE_NAME, Node, NodeOptions, TAINT, check_requirements};
+pub use operator_binary::{Build, build_operator};

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use e2e::images::Image;
 use e2e::{Cluster, ClusterOptions, Error, NodeOptions, Status, Up, until_interrupted};
-use e2e::{bench, demo, images};
+use e2e::{all, bench, demo, images};
 
 /// A real Kubernetes control plane with fake nodes, on this machine.
 #[derive(Debug, Parser)]
@@ -51,6 +51,8 @@ enum Task {
         /// The folder for the files.
         folder: PathBuf,
     },
+    /// Runs everything that is too long for CI: about half an hour, and 25 GB of disk the first time.
+    All(all::Arguments),
     /// Measures the operator against its budgets; run it with `cargo run --release -p e2e -- bench ...`.
     Bench(bench::Arguments),
 }
@@ -84,7 +86,7 @@ impl Options {
         Ok(ClusterOptions {
             audit_log,
             fake_nodes: self.fake_nodes,
-            node: self.node.then(|| NodeOptions { images: Image::ALL.to_vec(), tainted: self.fake_nodes > 0 }),
+            node: self.node.then(|| NodeOptions { images: Image::USUAL.to_vec(), tainted: self.fake_nodes > 0 }),
             apiserver_flags: self.apiserver_flags,
             controller_manager_flags: self.controller_manager_flags,
             scheduler_flags: self.scheduler_flags,
@@ -162,6 +164,7 @@ async fn execute(task: Task) -> Result<ExitCode> {
             cluster.stop().await?;
             return Ok(exit_code(status?));
         }
+        Task::All(arguments) => all::run(arguments).await?,
         Task::Bench(arguments) => bench::run(arguments).await?,
         Task::Images { folder } => write_images(&folder).await?,
         Task::Demo(arguments) => demo::run(arguments).await.map(drop)?,
@@ -171,7 +174,7 @@ async fn execute(task: Task) -> Result<ExitCode> {
 
 async fn write_images(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
-    for archive in images::ensure(&Image::ALL).await? {
+    for archive in images::ensure(&Image::USUAL).await? {
         let file = folder.join(format!("{}.tar", archive.name()));
         archive.write(&file)?;
         println!("{}  {}", file.display(), archive.reference);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -29,44 +29,6 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 const STOPPED_WITHIN: Duration = Duration::from_secs(30);
 /// Longer than anybody keeps a cluster of this kind.
 const TOKEN_SECONDS: i64 = 30 * 24 * 3600;
-
-/// How the operator is built for a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Build {
-    /// As `cargo test` builds.
-    Debug,
-    /// As it is shipped; for benchmarks.
-    Release,
-}
-
-/// Builds the `trainyard` binary from the source tree and says where it is.
-pub fn build_operator(build: Build) -> Result<PathBuf> {
-    let root = source_tree();
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(&root).args(["build", "--quiet", "--package", "trainyard", "--bin", "trainyard"]);
-    // What cargo tells the program that it runs would reach build scripts, which then think that everything has changed.
-    for (name, _) in std::env::vars_os() {
-        if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
-            cargo.env_remove(name);
-        }
-    }
-    // Where this very program was built: target/debug or target/debug/deps.
-    let mut folder = std::env::current_exe().context("finding this program")?;
-    while folder.file_name().is_some_and(|name| name != "debug" && name != "release") {
-        folder.pop();
-    }
-    let target = folder.parent().context("finding cargo's target folder")?;
-    let profile = match build {
-        Build::Debug => "debug",
-        Build::Release => {
-            cargo.arg("--release");
-            "release"
-        }
-    };
-    let status = cargo.arg("--target-dir").arg(target).status().context("starting cargo")?;
-    ensure!(status.success(), "cargo could not build the operator ({status})");
-    Ok(target.join(profile).join("trainyard"))
-}
 
 /// The checkout that this program was built from.
 pub fn source_tree() -> PathBuf {

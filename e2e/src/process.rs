@@ -153,6 +153,13 @@ pub(crate) fn tail(log: &Path) -> String {
     lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
 }
 
+/// The last line of a log that is being written, for whoever waits: no wider than a terminal.
+pub(crate) fn last_line(log: &Path) -> String {
+    let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty());
+    line.unwrap_or_default().chars().take(60).collect()
+}
+
 type Spawning = (Command, mpsc::Sender<io::Result<Child>>);
 
 fn spawn_from_the_lasting_thread(command: Command) -> io::Result<Child> {

@@ -17,7 +17,7 @@ pub(super) fn megabytes(bytes: u64) -> String {
 }
 
 /// Date, commit, cores, memory, and what else was going on.
-pub(super) fn describe() -> String {
+pub(crate) fn describe() -> String {
     let git = |arguments: &[&str]| {
         let output = Command::new("git").args(arguments).current_dir(source_tree()).output();
         output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
@@ -33,8 +33,7 @@ pub(super) fn describe() -> String {
     let date = Timestamp::now().strftime("%Y-%m-%d %H:%M UTC");
     format!(
         "{date}, commit {commit}{changed}, {cores} cores, {gibibytes} GiB, load {load} at the start, Kubernetes \
-         {KUBERNETES_VERSION} with etcd on loopback (no fsync) and everything else on the same machine. Budgets are \
-         those of DESIGN.md section 6."
+         {KUBERNETES_VERSION} with etcd on loopback (no fsync) and everything else on the same machine."
     )
 }
 

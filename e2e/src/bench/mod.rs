@@ -26,7 +26,9 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, Command, Subcommand};
 
+pub(crate) use machine::describe as describe_machine;
 use report::Report;
+pub(crate) use report::table;
 use stage::Stage;
 
 /// The command line of the benchmarks.

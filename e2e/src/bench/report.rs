@@ -22,7 +22,7 @@ impl Report {
     /// Begins with where and when.
     pub(super) fn begin() -> Self {
         let mut report = Self { text: String::new() };
-        report.say(&format!("# Benchmarks\n\n{}", machine::describe()));
+        report.say(&format!("# Benchmarks\n\n{} Budgets are those of DESIGN.md section 6.", machine::describe()));
         report
     }
 
@@ -44,7 +44,7 @@ impl Report {
 }
 
 /// A Markdown table. The first column is text, the others are figures.
-pub(super) fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String {
+pub(crate) fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].len()).chain([header[column].len(), 2]).max();
     let widths: [usize; N] = std::array::from_fn(|column| width(column).unwrap_or_default());
     let line = |cells: [&str; N]| {

@@ -5,7 +5,6 @@ use std::process;
 
 use anyhow::{Context, Result};
 use kube::Client;
-use tokio::task::spawn_blocking;
 
 use super::audit::AuditLog;
 use super::load::{self, Kind, Pace};
@@ -13,7 +12,8 @@ use super::machine::Cpu;
 use crate::cache;
 use crate::cluster::{Cluster, ClusterOptions};
 use crate::install::install;
-use crate::operator::{Build, Operator, build_operator, operator_kubeconfig};
+use crate::operator::{Operator, operator_kubeconfig};
+use crate::operator_binary::{Build, build_operator};
 use crate::progress::note;
 
 /// Namespace of the bare pods.
@@ -39,8 +39,7 @@ impl Stage {
     /// Boots a cluster, installs Trainyard and starts it. Logs go to `logs`, or to a folder that goes with the stage.
     pub(super) async fn set(fake_nodes: usize, apiserver_flags: Vec<String>, logs: Option<PathBuf>) -> Result<Self> {
         let folder = Folder::create(logs)?;
-        note("building the operator");
-        let binary = spawn_blocking(|| build_operator(Build::Release)).await??;
+        let binary = build_operator(Build::Release).await?;
         let audit_log = folder.path.join("audit.log");
         // Neither may hold up pods of either kind by its own rate limit.
         let unthrottled = ["--kube-api-qps=2000", "--kube-api-burst=4000"].map(str::to_owned).to_vec();

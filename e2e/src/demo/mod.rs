@@ -10,7 +10,7 @@ mod follow;
 mod place;
 mod timings;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -18,8 +18,9 @@ use serde_json::Value;
 use crate::images::Image;
 use crate::install::{apply, objects};
 use crate::interrupt::until_interrupted;
-use crate::operator::{Build, build_operator, source_tree};
-use crate::progress::{self, say};
+use crate::operator::source_tree;
+use crate::operator_binary::{Build, build_operator};
+use crate::progress::say;
 use place::Place;
 use timings::Timings;
 
@@ -61,7 +62,7 @@ pub async fn run(arguments: Arguments) -> Result<Outcome> {
     say("Trainyard trains a classifier of handwritten digits: PyTorch DDP, on two pods of a real Kubernetes.\n");
     let sample = sample(&arguments)?;
     let mut place = until_interrupted(async {
-        let binary = timings.part("building the operator", build()).await?;
+        let binary = timings.part("building the operator", build_operator(Build::Debug)).await?;
         let place = Place::prepare(&arguments, &mut timings).await?;
         anyhow::Ok((place, binary))
     })
@@ -81,11 +82,6 @@ pub async fn run(arguments: Arguments) -> Result<Outcome> {
         say(&advice);
     }
     Ok(Outcome { accuracy, seconds: timings.total() })
-}
-
-async fn build() -> Result<PathBuf> {
-    let building = async { tokio::task::spawn_blocking(|| build_operator(Build::Debug)).await? };
-    progress::step("building the operator", String::new, building).await
 }
 
 /// Runs the job; answers the accuracy.

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::recipes::{Layer, Recipe};
+use super::recipes::{Layer, Recipe, WHEELS_FOLDER};
 use crate::cache::{self, Cache};
 use crate::error::{Error, IoContext};
-use crate::process::{Lifetime, Process, Program, tail};
+use crate::process::{Lifetime, Process, Program, last_line, tail};
 use crate::progress;
 use crate::tools::{self, Tool};
 
@@ -78,9 +78,10 @@ async fn build(layer: &Layer, below: &[Built], folder: &Path) -> Result<(), Erro
             let mirror = std::env::var(MIRROR).unwrap_or_default();
             (DEBIAN, vec![release.to_owned(), packages.join(","), mirror])
         }
-        Recipe::Packages(packages) => {
-            let below = below.iter().map(|layer| layer.path.to_string_lossy().into_owned()).collect::<Vec<_>>();
-            (PACKAGES, [vec![packages.join(" ")], below].concat())
+        Recipe::Packages(packages) => (PACKAGES, [vec![packages.join(" ")], files_of(below)].concat()),
+        Recipe::Wheels(wheels) => {
+            let words = vec![wheels.join(" "), WHEELS_FOLDER.to_owned()];
+            (WHEELS, [words, files_of(below)].concat())
         }
         Recipe::Files(files) => {
             for (name, text) in files {
@@ -94,6 +95,10 @@ async fn build(layer: &Layer, below: &[Built], folder: &Path) -> Result<(), Erro
     };
     run(layer.name, &format!("{BEGIN}{steps}{END}"), arguments, &work.0).await?;
     fs::rename(&work.0, folder).context("renaming", &work.0)
+}
+
+fn files_of(layers: &[Built]) -> Vec<String> {
+    layers.iter().map(|layer| layer.path.to_string_lossy().into_owned()).collect()
 }
 
 /// Runs a script in namespaces of its own, so that no mount and no process of it can be left.
@@ -122,12 +127,6 @@ async fn run(name: &str, script: &str, arguments: Vec<String>, work: &Path) -> R
     .await
 }
 
-fn last_line(log: &Path) -> String {
-    let text = fs::read_to_string(log).unwrap_or_default();
-    let line = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
-    line.chars().take(60).collect()
-}
-
 /// In the work folder; `root` becomes the layer.
 const BEGIN: &str = "umask 022; mkdir -p root\n";
 
@@ -139,13 +138,14 @@ rm -rf root/var/cache/apt/* root/var/lib/apt/lists/* root/var/log/* root/usr/sha
 rm -rf root/dev/* root/proc/* root/sys/*
 "#;
 
-/// Packages are installed over the layers below by an overlay, whose upper folder is then the new layer. What it notes
-/// as removed, a device 0/0 or an attribute of a folder, is written as OCI layers say it.
-const PACKAGES: &str = r#"
-packages="$1"; shift
-mkdir -p below scratch whole
+/// Mounts the layers below, given as tar files, at `whole`, so that what changes there is in the folder `$upper`; and
+/// defines `install`, which is apt-get in there.
+macro_rules! over_the_layers_below {
+    () => {
+        r#"
+mkdir -p below scratch whole "$upper"
 for layer in "$@"; do tar -C below -xf "$layer" --numeric-owner; done
-mount -t overlay overlay -o "lowerdir=below,upperdir=root,workdir=scratch" whole
+mount -t overlay overlay -o "lowerdir=below,upperdir=$upper,workdir=scratch" whole
 mount -t proc proc whole/proc
 mount -t tmpfs tmpfs whole/tmp
 mknod -m 666 whole/dev/null c 1 3
@@ -154,10 +154,21 @@ cp --dereference /etc/resolv.conf whole/etc/resolv.conf
 # Services must not start.
 printf '#!/bin/sh\nexit 101\n' > whole/usr/sbin/policy-rc.d
 chmod 755 whole/usr/sbin/policy-rc.d
-chroot whole sh -ec "
-    apt-get -q update
-    apt-get -q install --yes --no-install-recommends $packages
-"
+install() {
+    chroot whole apt-get -q update
+    chroot whole apt-get -q install --yes --no-install-recommends "$@"
+}
+"#
+    };
+}
+
+/// The overlay's upper folder is the new layer. What it notes as removed, by a device 0/0, is written as OCI layers say
+/// it.
+const PACKAGES: &str = concat!(
+    "packages=\"$1\"; shift; upper=root",
+    over_the_layers_below!(),
+    r#"
+install $packages
 rm -rf whole/var/cache/apt/* whole/var/lib/apt/lists/* whole/var/log/* whole/usr/share/doc/* whole/usr/share/man/* \
     whole/usr/share/locale/* whole/usr/sbin/policy-rc.d whole/etc/resolv.conf whole/dev/*
 umount whole/tmp whole/proc whole
@@ -166,7 +177,24 @@ find root -type c | while read -r gone; do
     : > "$(dirname "$gone")/.wh.$(basename "$gone")"
 done
 rm -rf root/dev root/proc root/tmp
-"#;
+"#
+);
+
+/// pip and what it needs are not part of the layer, only what it installs.
+const WHEELS: &str = concat!(
+    "wheels=\"$1\"; folder=\"$2\"; shift 2; upper=thrown-away",
+    over_the_layers_below!(),
+    r#"
+install python3-pip
+# Whoever this machine trusts.
+mount --bind /etc/ssl/certs whole/etc/ssl/certs
+mkdir -p "root/$folder" "whole/$folder"
+mount --bind "root/$folder" "whole/$folder"
+chroot whole python3 -m pip install --no-cache-dir --target "/$folder" $wheels
+umount "whole/$folder" whole/etc/ssl/certs whole/tmp whole/proc whole
+rm -rf thrown-away
+"#
+);
 
 const END: &str = r#"
 tar -C root -cf layer.tar --numeric-owner --sort=name --xattrs --xattrs-include='security.capability' .

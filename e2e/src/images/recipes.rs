@@ -9,6 +9,8 @@ pub enum Image {
     Base,
     /// PyTorch of Debian and scikit-learn, with the training program of the demo.
     Digits,
+    /// PyTorch as its makers publish it, for the long runs: Debian's comes without a `torchrun` that works.
+    Torchrun,
 }
 
 /// One layer: what it adds to those below it.
@@ -25,25 +27,33 @@ pub(super) enum Recipe {
     Debian { release: &'static str, packages: &'static [&'static str] },
     /// More of Debian's packages.
     Packages(&'static [&'static str]),
+    /// Python packages from PyPI, with all that they depend on, in [`WHEELS_FOLDER`].
+    Wheels(&'static [&'static str]),
     /// Files, by their path without the leading slash.
     Files(&'static [(&'static str, &'static str)]),
 }
 
+/// Where Python packages are that are not Debian's.
+pub(super) const WHEELS_FOLDER: &str = "opt/wheels";
+
 const BASE: Layer =
     Layer { name: "debian", recipe: Recipe::Debian { release: "trixie", packages: &["ca-certificates", "python3"] } };
 const TORCH: Layer = Layer { name: "torch", recipe: Recipe::Packages(&["python3-torch", "python3-sklearn"]) };
+const PUBLISHED_TORCH: Layer =
+    Layer { name: "published-torch", recipe: Recipe::Wheels(&["torch==2.15.0", "numpy", "scikit-learn"]) };
 const DIGITS: Layer =
     Layer { name: "digits", recipe: Recipe::Files(&[("app/train.py", include_str!("../../images/digits/train.py"))]) };
 
 impl Image {
-    /// All of them.
-    pub const ALL: [Self; 2] = [Self::Base, Self::Digits];
+    /// Those of the demo and of the tests that CI runs.
+    pub const USUAL: [Self; 2] = [Self::Base, Self::Digits];
 
     /// Its name without registry and tag.
     pub fn name(self) -> &'static str {
         match self {
             Self::Base => "base",
             Self::Digits => "digits",
+            Self::Torchrun => "torchrun",
         }
     }
 
@@ -61,6 +71,7 @@ impl Image {
         match self {
             Self::Base => &[BASE],
             Self::Digits => &[BASE, TORCH, DIGITS],
+            Self::Torchrun => &[BASE, PUBLISHED_TORCH, DIGITS],
         }
     }
 
@@ -71,7 +82,12 @@ impl Image {
             Self::Base => &[PATH],
             // Debian builds PyTorch without libuv, which its TCPStore would otherwise take. One thread each: the two
             // ranks of the demo share the processors of one machine.
-            Self::Digits => &[PATH, "USE_LIBUV=0", "OMP_NUM_THREADS=1", "PYTHONUNBUFFERED=1"],
+            Self::Digits => &[PATH, "USE_LIBUV=0", "OMP_NUM_THREADS=1"],
+            Self::Torchrun => &[
+                "PATH=/opt/wheels/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                "PYTHONPATH=/opt/wheels",
+                "OMP_NUM_THREADS=1",
+            ],
         }
     }
 }

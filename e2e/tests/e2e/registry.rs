@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 
 use crate::scenarios::{
     admission, applying, crashes, deletion, failures, fencing, installed, judgement, leadership, lifecycle, naming,
-    real_pods, refusals, suspension, training,
+    real_pods, refusals, suspension, torchrun, training,
 };
 use crate::space::Space;
 use crate::suite::Suite;
@@ -61,8 +61,29 @@ macro_rules! tests {
     };
 }
 
-/// Every test, those of one phase in the order in which they start: the slow ones first.
+/// The variable that adds the tests that are too long for every day; `e2e all` sets it.
+pub(crate) const LONG: &str = "TRAINYARD_LONG";
+
+/// Whether the long tests are wanted.
+pub(crate) fn is_long() -> bool {
+    std::env::var_os(LONG).is_some_and(|value| !value.is_empty())
+}
+
+/// Every test of this run, those of one phase in the order in which they start: the slow ones first.
 pub(crate) fn tests() -> Vec<Test> {
+    let mut tests = usual_tests();
+    if is_long() {
+        tests.extend(tests! {
+            RealPods OwnNode {
+                torchrun::needs_no_flags,
+                torchrun::starts_again_after_a_pod_was_killed,
+            }
+        });
+    }
+    tests
+}
+
+fn usual_tests() -> Vec<Test> {
     tests! {
         Parallel FakeNodes {
             refusals::a_foreign_object_under_a_childs_name_is_left_alone,

@@ -7,8 +7,8 @@ use std::sync::{Arc, Weak};
 
 use anyhow::{Context, Result, bail};
 use e2e::install::install;
-use e2e::operator::{Build, OPERATOR_NAMESPACE, Operator, build_operator, operator_kubeconfig};
-use e2e::{Cluster, check_requirements};
+use e2e::operator::{OPERATOR_NAMESPACE, Operator, operator_kubeconfig};
+use e2e::{Build, Cluster, build_operator, check_requirements};
 use kube::Client;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard, OnceCell, watch};
@@ -53,8 +53,7 @@ impl Suite {
     /// Builds and installs Trainyard and starts the operator.
     pub(crate) async fn start(cluster: &Prepared, complete: bool, stopping: watch::Receiver<bool>) -> Result<Self> {
         let client = cluster.client.clone();
-        let building = tokio::task::spawn_blocking(|| build_operator(Build::Debug));
-        install(&client).await?;
+        let (binary, ()) = tokio::try_join!(build_operator(Build::Debug), install(&client))?;
         let suite = Suite {
             kubectl: cluster.kubectl.clone(),
             run: cluster.run.clone(),
@@ -67,7 +66,7 @@ impl Suite {
             audit: cluster.audit_log.clone().map(AuditLog::new),
             fence: Fence::start(client.clone()),
             folder: cluster.folder.clone(),
-            binary: building.await.context("building the operator")??,
+            binary,
             operator_kubeconfig: operator_kubeconfig(&client, &cluster.kubeconfig, &cluster.folder).await?,
             operator: Mutex::default(),
             starts: AtomicU32::new(0),

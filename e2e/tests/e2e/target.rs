@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::kubectl::Kubectl;
 use crate::objects::{NAMESPACES, NODES, Objects, name};
+use crate::registry::is_long;
 
 /// Label of every namespace that a run makes, with the run's id.
 pub(crate) const RUN_LABEL: &str = "e2e.trainyard.dev/run";
@@ -71,9 +72,11 @@ impl Target {
         let audit_log = self.folder.join("audit.log");
         // What a real node needs and this machine lacks fails the tests that want one, and no others.
         let node = with_node && check_requirements().await.is_ok();
+        let mut images = Image::USUAL.to_vec();
+        images.extend(is_long().then_some(Image::Torchrun));
         let options = ClusterOptions {
             audit_log: Some(audit_log.clone()),
-            node: node.then(|| NodeOptions { images: Image::ALL.to_vec(), tainted: true }),
+            node: node.then_some(NodeOptions { images, tainted: true }),
             // Its usual 20 requests a second would make every clean-up wait.
             controller_manager_flags: ["--kube-api-qps=300", "--kube-api-burst=600"].map(str::to_owned).to_vec(),
             ..ClusterOptions::default()

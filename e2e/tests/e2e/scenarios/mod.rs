@@ -14,4 +14,5 @@ pub(crate) mod naming;
 pub(crate) mod real_pods;
 pub(crate) mod refusals;
 pub(crate) mod suspension;
+pub(crate) mod torchrun;
 pub(crate) mod training;
