@@ -14,7 +14,7 @@ use crate::progress;
 use crate::tools;
 
 /// Modules, build cache and binaries together, with room to spare.
-const FIRST_BUILD_GIB: u64 = 8;
+const FIRST_BUILD_GIB: u64 = 12;
 
 /// Builds those that are missing and says where they all are, in the order of `recipes`.
 pub(super) async fn ensure<const N: usize>(recipes: &[Recipe; N], cache: &Cache) -> Result<[PathBuf; N], Error> {

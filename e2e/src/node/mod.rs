@@ -16,7 +16,7 @@ mod services;
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use kube::Client;
 use tokio::sync::Mutex;
@@ -30,11 +30,11 @@ use crate::certs;
 use crate::control_plane::{flag, until};
 use crate::error::{Error, IoContext};
 use crate::helper::{self, Helper};
-use crate::images::{self, Image, Store};
+use crate::images::{self, Archive, Image, Store};
 use crate::process::{Lifetime, Process, Program};
 use crate::progress;
 use crate::run_folder::RunFolder;
-use crate::{kwok, volumes};
+use crate::{kwok, tools, volumes};
 use containerd::{Containerd, Setup};
 
 /// Says what this machine lacks for a real node, in one sentence with the remedy. What can be installed is.
@@ -89,48 +89,36 @@ impl Node {
         let sandbox = Image::Base.reference();
         let setup = Setup { machine, binaries: &binaries, lifetime: site.lifetime, sandbox: &sandbox };
 
-        let store = Store::open().await?;
-        let root = machine.var_lib().join(containerd::ROOT);
-        progress::step("taking unpacked images from the cache", String::new, store.take(&root)).await?;
-        let missing = store.missing(&images);
-        if !missing.is_empty() {
-            let containerd = Containerd::start(setup, &run.log("containerd-import"), &folder).await?;
-            for archive in missing {
-                let label = format!("unpacking image {}", archive.reference);
-                progress::step(&label, String::new, containerd::import(setup, archive, &run)).await?;
-            }
-            containerd.stop().await?;
-            progress::step("keeping unpacked images in the cache", String::new, store.keep(&root, &images)).await?;
-        }
-        let mut processes = vec![Containerd::start(setup, &run.log("containerd"), &folder).await?.process];
+        let containerd = containerd_with(&images, setup, &run, &folder).await?;
+        let mut processes = vec![containerd.process];
 
         let kubeconfig = |identity| run.path().join(certs::kubeconfig_file(identity));
         let authority = run.path().join("pki/ca.crt");
         let network = machine.network();
         let kubelet = kubelet::flags(machine, &folder, kubeconfig(certs::KUBELET), &authority, options.tainted)?;
-        let programs = [
-            ("kubelet", &binaries.kubelet, kubelet),
-            ("kube-proxy", &binaries.kube_proxy, services::proxy_flags(network, &folder, &kubeconfig(certs::PROXY))?),
-            ("coredns", &binaries.coredns, services::dns_flags(network, &folder, &kubeconfig(certs::DNS))?),
-        ];
-        for (name, path, arguments) in programs {
-            let environment = vec![("PATH", crate::tools::path())];
-            let program =
-                Program { name: name.to_owned(), path: path.clone(), arguments, environment, folder: folder.clone() };
-            processes.push(Process::spawn(machine.inside(program), &run.log(name), site.lifetime)?);
-        }
         let helper =
             Helper::Volumes { kubeconfig: kubeconfig(certs::VOLUMES), folder: machine.var_lib().join(volumes::FOLDER) };
         let [path, argument] = helper::command(&helper)?;
-        let name = "volumes".to_owned();
-        let program = Program {
-            name,
-            path: path.into(),
-            arguments: vec![argument],
-            environment: Vec::new(),
+        let program = |name: &str, path: PathBuf, arguments| Program {
+            name: name.to_owned(),
+            path,
+            arguments,
+            environment: vec![("PATH", tools::path())],
             folder: folder.clone(),
         };
-        processes.push(Process::spawn(program, &run.log("volumes"), site.lifetime)?);
+        let proxy = services::proxy_flags(network, &folder, &kubeconfig(certs::PROXY))?;
+        let dns = services::dns_flags(network, &folder, &kubeconfig(certs::DNS))?;
+        let programs = [
+            program("volumes", path.into(), vec![argument]),
+            machine.inside(program("kube-proxy", binaries.kube_proxy, proxy)),
+            machine.inside(program("coredns", binaries.coredns, dns)),
+            // Last, so that its log is shown if the node does not become ready.
+            machine.inside(program("kubelet", binaries.kubelet, kubelet)),
+        ];
+        for program in programs {
+            let log = run.log(&program.name);
+            processes.push(Process::spawn(program, &log, site.lifetime)?);
+        }
         for process in &processes {
             run.remember(process.record())?;
         }
@@ -191,6 +179,30 @@ impl Node {
     pub(crate) fn release(self) {
         self.processes.into_iter().for_each(Process::release);
     }
+}
+
+/// A containerd that has the images, from the cache as far as they are unpacked there.
+async fn containerd_with(
+    images: &[Archive],
+    setup: Setup<'_>,
+    run: &RunFolder,
+    folder: &Path,
+) -> Result<Containerd, Error> {
+    let store = Store::open().await?;
+    let root = setup.machine.var_lib().join(containerd::ROOT);
+    progress::step("taking unpacked images from the cache", String::new, store.take(&root)).await?;
+    let missing = store.missing(images);
+    if !missing.is_empty() {
+        let containerd = Containerd::start(setup, &run.log("containerd-import"), folder).await?;
+        for archive in missing {
+            let label = format!("unpacking image {}", archive.reference);
+            progress::step(&label, String::new, containerd::import(setup, archive, run)).await?;
+        }
+        // Its files must not change while they are copied.
+        containerd.stop().await?;
+        progress::step("keeping unpacked images in the cache", String::new, store.keep(&root, images)).await?;
+    }
+    Containerd::start(setup, &run.log("containerd"), folder).await
 }
 
 /// Flags of the apiserver of a cluster that may have a real node.
