@@ -11,7 +11,7 @@ use crate::certs;
 use crate::control_plane::Boot;
 use crate::error::Error;
 use crate::kwok;
-use crate::node::{Machine, Node, NodeOptions, Site};
+use crate::node::{Machine, Node, NodeOptions, Site, check_requirements};
 use crate::process::{Lifetime, Process};
 use crate::run_folder::{Kind, RunFolder};
 use crate::state::Recorded;
@@ -32,6 +32,16 @@ pub struct ClusterOptions {
     pub controller_manager_flags: Vec<String>,
     /// More flags for kube-scheduler.
     pub scheduler_flags: Vec<String>,
+}
+
+impl ClusterOptions {
+    /// Says what the machine lacks for such a cluster, before anything is built for it.
+    pub(crate) async fn check(&self) -> Result<(), Error> {
+        match &self.node {
+            Some(_) => check_requirements().await,
+            None => Ok(()),
+        }
+    }
 }
 
 impl Default for ClusterOptions {
@@ -70,6 +80,7 @@ impl Cluster {
     ///
     /// The returned cluster is ready: pods can be created and find nodes.
     pub async fn start(options: ClusterOptions) -> Result<Self, Error> {
+        options.check().await?;
         let binaries = ensure_binaries().await?;
         let run = RunFolder::claim(&Cache::locate()?, Kind::InProcess).await?;
         Self::boot(run, binaries, &options, Lifetime::Tied).await

@@ -19,6 +19,8 @@ use crate::operator::source_tree;
 /// What is applied, in this order.
 pub const MANIFESTS: [&str; 3] = ["crds/trainyard.dev.yaml", "config/rbac/rbac.yaml", "config/admission/policies.yaml"];
 const SERVED_WITHIN: Duration = Duration::from_secs(30);
+/// A namespace goes when the last of its pods has had its time to end.
+const GONE_WITHIN: Duration = Duration::from_secs(120);
 
 /// Applies everything but the operator itself, and waits until the resources are served.
 pub async fn install(client: &Client) -> Result<()> {
@@ -76,7 +78,7 @@ impl Existing {
 }
 
 /// The person's kubeconfig with that one context, which is what the operator's own is made from.
-fn only_context(context: &str) -> Result<Value> {
+pub(crate) fn only_context(context: &str) -> Result<Value> {
     let whole = serde_json::to_value(Kubeconfig::read().context("reading the kubeconfig")?)?;
     let entry = |list: &str, name: &Value| -> Result<Value> {
         let entries = whole[list].as_array().into_iter().flatten();
@@ -112,13 +114,20 @@ pub async fn apply(client: &Client, object: &Value) -> Result<DynamicObject> {
     applied.with_context(|| format!("applying {name}"))
 }
 
-/// Deletes any object, in the background, as `kubectl delete --wait=false --ignore-not-found` does it.
+/// Deletes any object and waits until it is gone, as `kubectl delete --ignore-not-found` does it.
 pub async fn delete(client: &Client, object: &Value) -> Result<()> {
     let (api, object) = locate(client, object).await?;
-    match api.delete(&object.name_any(), &DeleteParams::background()).await {
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        other => other.map(drop).with_context(|| format!("deleting {}", object.name_any())),
+    let name = object.name_any();
+    match api.delete(&name, &DeleteParams::background()).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
+        other => other.map(drop).with_context(|| format!("deleting {name}"))?,
     }
+    let deadline = Instant::now() + GONE_WITHIN;
+    while api.get_opt(&name).await.with_context(|| format!("looking whether {name} is gone"))?.is_some() {
+        ensure!(Instant::now() < deadline, "{name} was not gone within {GONE_WITHIN:?} of its deletion");
+        sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
 }
 
 async fn locate(client: &Client, object: &Value) -> Result<(Api<DynamicObject>, DynamicObject)> {

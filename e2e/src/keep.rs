@@ -78,6 +78,7 @@ pub(crate) async fn boot(options: &ClusterOptions) -> Result<Cluster, Error> {
 }
 
 async fn boot_unless_running(options: &ClusterOptions) -> Result<Option<Cluster>, Error> {
+    options.check().await?;
     let cache = Cache::locate()?;
     let binaries = ensure_binaries().await?;
     let lock = Lock::acquire(&cache.run_lock(Kind::Kept.name()), lock::PATIENCE).await?;

@@ -16,8 +16,9 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::images::Image;
-use crate::install::{apply, objects};
+use crate::install::{apply, objects, only_context};
 use crate::interrupt::until_interrupted;
+use crate::node::check_requirements;
 use crate::operator::source_tree;
 use crate::operator_binary::{Build, build_operator};
 use crate::progress::say;
@@ -62,6 +63,11 @@ pub async fn run(arguments: Arguments) -> Result<Outcome> {
     say("Trainyard trains a classifier of handwritten digits: PyTorch DDP, on two pods of a real Kubernetes.\n");
     let sample = sample(&arguments)?;
     let mut place = until_interrupted(async {
+        // First, so that nobody waits for a build that cannot be used.
+        match &arguments.context {
+            Some(context) => only_context(context).map(drop)?,
+            None => check_requirements().await?,
+        }
         let binary = timings.part("building the operator", build_operator(Build::Debug)).await?;
         let place = Place::prepare(&arguments, &mut timings).await?;
         anyhow::Ok((place, binary))

@@ -21,7 +21,7 @@ use crate::node::{NODE_NAME, NodeOptions};
 use crate::operator::{OPERATOR_NAMESPACE, Operator, Spawn, operator_kubeconfig};
 use crate::process::Lifetime;
 use crate::progress::{self, say};
-use crate::{check_requirements, ensure_binaries, ensure_node_binaries, keep};
+use crate::{ensure_binaries, ensure_node_binaries, keep};
 
 const LOG_FILTER: &str = "info";
 /// The operator is looked after this often.
@@ -56,8 +56,6 @@ impl Place {
     }
 
     async fn boot(keep: bool, timings: &mut Timings) -> Result<Self> {
-        // First, so that nobody waits for a build that cannot be used.
-        check_requirements().await?;
         let images = vec![Image::Digits];
         timings
             .part("building Kubernetes", async {

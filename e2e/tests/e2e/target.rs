@@ -77,8 +77,6 @@ impl Target {
         let options = ClusterOptions {
             audit_log: Some(audit_log.clone()),
             node: node.then_some(NodeOptions { images, tainted: true }),
-            // Its usual 20 requests a second would make every clean-up wait.
-            controller_manager_flags: ["--kube-api-qps=300", "--kube-api-burst=600"].map(str::to_owned).to_vec(),
             ..ClusterOptions::default()
         };
         let cluster = Cluster::start(options).await?;

@@ -25,7 +25,9 @@ pub(crate) async fn resources_and_policies_are_accepted(space: Space) -> Result<
     let warnings = &policy["status"]["typeChecking"]["expressionWarnings"];
     ensure!(warnings.is_null(), "the policy's expressions: {warnings:#}");
 
-    let explained = space.kubectl(&["explain", "tj.spec.nodes"]).await?.good()?;
+    // The apiserver publishes the schemas of new resources some time later, too.
+    let explained = async || space.kubectl(&["explain", "tj.spec.nodes"]).await?.good();
+    let explained = eventually("the resource is explained", explained).await?;
     ensure!(explained.contains("PyTorch calls nodes"), "{explained}");
     let listed = space.kubectl(&["get", "trainyard"]).await?;
     ensure!(listed.ok && listed.err.contains("No resources found"), "the category: {listed:?}");
