@@ -4,6 +4,7 @@
 //! overlays. So whatever happens to a cluster, what is kept stays as it was, and two clusters share the space.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +12,7 @@ use super::Archive;
 use crate::cache::{self, Cache};
 use crate::error::{Error, IoContext};
 use crate::lock::{self, Lock};
+use crate::process::{Lifetime, Process, Program};
 
 /// Databases are written to in place, so they are copied.
 const COPIED: &str = "db";
@@ -74,18 +76,19 @@ impl Store {
     }
 }
 
-/// A tree of hard links, save for databases.
+/// A tree of hard links, save for databases. When this is dropped, nothing is copied any more.
 async fn copy(from: &Path, to: &Path) -> Result<(), Error> {
-    let output = tokio::process::Command::new("cp")
-        .args(["--archive", "--link", "--no-target-directory"])
-        .args([from, to])
-        .kill_on_drop(true)
-        .output()
-        .await
-        .context("starting", Path::new("cp"))?;
-    if !output.status.success() {
-        let source = std::io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned());
-        return Err(Error::Io { action: "copying", path: from.to_owned(), source });
+    let arguments = ["--archive", "--link", "--no-target-directory", "--"].map(OsString::from).into_iter();
+    let program = Program {
+        name: "cp".to_owned(),
+        path: "cp".into(),
+        arguments: arguments.chain([from, to].map(OsString::from)).collect(),
+        environment: Vec::new(),
+        folder: Path::new("/").to_owned(),
+    };
+    let mut process = Process::spawn(program, &Cache::locate()?.log("cp")?, Lifetime::Tied)?;
+    if !process.wait().await.success() {
+        return Err(process.failure(format!("could not copy {}", from.display())));
     }
     for folder in entries(to)?.into_iter().filter(|path| path.is_dir()) {
         for link in entries(&folder)?.into_iter().filter(|path| path.extension().is_some_and(|name| name == COPIED)) {
