@@ -177,3 +177,13 @@ fn generate(name: &'static str) -> Result<KeyPair, Error> {
 fn named(name: &'static str) -> impl Fn(rcgen::Error) -> Error {
     move |source| Error::Certificate { name, source }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kubelet_speaks_for_its_own_node() {
+        assert_eq!(KUBELET.user, format!("system:node:{}", crate::NODE_NAME));
+    }
+}

@@ -11,51 +11,11 @@ use crate::certs;
 use crate::control_plane::Boot;
 use crate::error::Error;
 use crate::kwok;
-use crate::node::{Machine, Node, NodeOptions, Site, check_requirements};
+use crate::node::{Machine, Node, Site, check_requirements};
+use crate::options::{ClusterOptions, NodeOptions};
 use crate::process::{Lifetime, Process};
 use crate::run_folder::{Kind, RunFolder};
 use crate::state::Recorded;
-
-/// How a cluster is to be.
-#[derive(Clone, Debug)]
-pub struct ClusterOptions {
-    /// Writes one JSON line for each answered request to this file, at level Metadata. Make it an absolute path
-    /// outside the cluster's folder, which goes with the cluster.
-    pub audit_log: Option<PathBuf>,
-    /// How many nodes kwok plays.
-    pub fake_nodes: usize,
-    /// A real node, which starts when [`Cluster::node`] is called. It needs root.
-    pub node: Option<NodeOptions>,
-    /// More flags for kube-apiserver, such as `--feature-gates=X=true`. A flag given twice counts as given last.
-    pub apiserver_flags: Vec<String>,
-    /// More flags for kube-controller-manager.
-    pub controller_manager_flags: Vec<String>,
-    /// More flags for kube-scheduler.
-    pub scheduler_flags: Vec<String>,
-}
-
-impl ClusterOptions {
-    /// Says what the machine lacks for such a cluster, before anything is built for it.
-    pub(crate) async fn check(&self) -> Result<(), Error> {
-        match &self.node {
-            Some(_) => check_requirements().await,
-            None => Ok(()),
-        }
-    }
-}
-
-impl Default for ClusterOptions {
-    fn default() -> Self {
-        Self {
-            audit_log: None,
-            fake_nodes: 4,
-            node: None,
-            apiserver_flags: Vec::new(),
-            controller_manager_flags: Vec::new(),
-            scheduler_flags: Vec::new(),
-        }
-    }
-}
 
 /// A cluster of this process. Dropping it kills its processes and removes its folder; if this process is killed,
 /// its processes die with it and the next start removes the folder.
@@ -80,7 +40,9 @@ impl Cluster {
     ///
     /// The returned cluster is ready: pods can be created and find nodes.
     pub async fn start(options: ClusterOptions) -> Result<Self, Error> {
-        options.check().await?;
+        if options.node.is_some() {
+            check_requirements().await?;
+        }
         let binaries = ensure_binaries().await?;
         let run = RunFolder::claim(&Cache::locate()?, Kind::InProcess).await?;
         Self::boot(run, binaries, &options, Lifetime::Tied).await
@@ -102,7 +64,9 @@ impl Cluster {
         let started = async {
             let plane = boot.control_plane().await?;
             kwok::start(&mut boot, &plane).await?;
-            boot.run.mark_running(&plane.server)?;
+            if options.node.is_none() {
+                boot.run.mark_running(&plane.server)?;
+            }
             Ok(plane)
         };
         let plane = started.await;
@@ -132,7 +96,13 @@ impl Cluster {
     pub async fn node(&self) -> Result<&Node, Error> {
         let machine = self.machine.as_ref().ok_or(Error::NoNode)?;
         let site = Site { run: &self.run, machine, client: &self.client, lifetime: self.lifetime };
-        match self.node.get_or_try_init(|| Node::start(site, &self.node_options)).await {
+        let start = async || {
+            let node = Node::start(site, &self.node_options).await?;
+            // A cluster that is to have a node is not whole without it.
+            self.run.lock().await.mark_running(&self.config.cluster_url.to_string())?;
+            Ok(node)
+        };
+        match self.node.get_or_try_init(start).await {
             Ok(node) => Ok(node),
             Err(error) => Err(self.run.lock().await.keep_logs(error)),
         }

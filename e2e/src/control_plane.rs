@@ -12,10 +12,10 @@ use kube::{Api, Client, Config};
 
 use crate::binaries::Binaries;
 use crate::certs::{self, Identity, Pki};
-use crate::cluster::ClusterOptions;
 use crate::error::{Error, IoContext};
 use crate::kubeconfig;
-use crate::node::{self, Network};
+use crate::network::Network;
+use crate::options::ClusterOptions;
 use crate::process::{Lifetime, Process, Program};
 use crate::progress;
 use crate::run_folder::RunFolder;
@@ -123,10 +123,13 @@ impl Boot<'_> {
             flag("v", "1"),
         ];
         flags.extend(match self.network {
-            Some(network) => {
-                let client = certs::KUBELET_CLIENT.file;
-                node::apiserver_flags(network, pki.certificate(client), pki.key(client))
-            }
+            Some(network) => vec![
+                flag("bind-address", network.host().to_string()),
+                flag("advertise-address", network.host().to_string()),
+                flag("kubelet-preferred-address-types", "InternalIP"),
+                flag("kubelet-client-certificate", pki.certificate(certs::KUBELET_CLIENT.file)),
+                flag("kubelet-client-key", pki.key(certs::KUBELET_CLIENT.file)),
+            ],
             None => vec![
                 flag("bind-address", "127.0.0.1"),
                 flag("advertise-address", "127.0.0.1"),

@@ -29,8 +29,8 @@ pub enum Error {
 
     /// A real node cannot be made by everybody.
     #[error(
-        "a real node needs root, for namespaces, mounts and cgroups: run this as root, or use a cluster that is there \
-         already (--context NAME, or TRAINYARD_CONTEXT for the tests)"
+        "a real node, and building its images, needs root, for namespaces, mounts and cgroups: run this as root, or use a \
+         cluster that is there already (--context NAME, or TRAINYARD_CONTEXT for the tests)"
     )]
     NotRoot,
 
@@ -74,6 +74,33 @@ pub enum Error {
         controller: &'static str,
     },
 
+    /// Pods need cgroups of their own.
+    #[error(
+        "a real node needs to make cgroups below {folder}, which is not possible here ({source}): outside of containers, \
+         or in a privileged one, it is; or use a cluster that is there already (--context NAME, or TRAINYARD_CONTEXT for \
+         the tests)"
+    )]
+    ReadOnlyCgroups {
+        /// The hierarchy.
+        folder: PathBuf,
+        /// The system's words.
+        source: io::Error,
+    },
+
+    /// Packages could not be installed.
+    #[error(
+        "apt-get could not install {packages}: mend what it says, or install them by hand; its whole output is {log}; it \
+         ends with:\n{tail}"
+    )]
+    Install {
+        /// Debian's packages.
+        packages: String,
+        /// What it printed.
+        log: PathBuf,
+        /// The last lines of that.
+        tail: String,
+    },
+
     /// No address range is free.
     #[error(
         "every network that a real node would take (10.203, 207, 211, 219, 223 or 229.0.0/16) is routed elsewhere by \
@@ -82,7 +109,10 @@ pub enum Error {
     NoFreeNetwork,
 
     /// The link to the node could not be made.
-    #[error("joining the node to this machine failed: {words}")]
+    #[error(
+        "joining the node to this machine failed ({words}): see `ip link` and `ip route`; when another cluster boots at \
+         the same time, try again"
+    )]
     Link {
         /// The words of `ip`.
         words: String,

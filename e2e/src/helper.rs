@@ -1,15 +1,14 @@
 //! This very program, started again to do one thing in another place.
 //!
-//! Every program that boots a cluster with a real node calls [`dispatch`] first, before it looks at its own arguments.
+//! Every program that boots a cluster with a real node calls [`dispatch`](crate::dispatch) first, before it looks at its
+//! own arguments.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, IoContext};
-use crate::{node, volumes};
 
 /// Marks the argument that a helper is started with. No user would type it.
 pub(crate) const MARK: &str = "--trainyard-e2e-helper=";
@@ -38,20 +37,9 @@ pub(crate) fn command(helper: &Helper) -> Result<[OsString; 2], Error> {
     Ok([program.into_os_string(), format!("{MARK}{what}").into()])
 }
 
-/// Does a helper's work if this process was started as one.
-pub fn dispatch() -> Option<ExitCode> {
+/// The helper that this process was started as, if it was.
+pub(crate) fn asked() -> Option<Result<Helper, Error>> {
     let argument = std::env::args().nth(1)?;
     let helper = serde_json::from_str(argument.strip_prefix(MARK)?);
-    let done = match helper {
-        Ok(Helper::Machine { folder }) => node::first_process(&folder),
-        Ok(Helper::Volumes { kubeconfig, folder }) => volumes::provision(&kubeconfig, &folder),
-        Err(source) => Err(Error::State { path: argument.into(), source }),
-    };
-    Some(match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    })
+    Some(helper.map_err(|source| Error::State { path: argument.into(), source }))
 }

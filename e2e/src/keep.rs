@@ -10,10 +10,12 @@ use kube::{Client, Config};
 use crate::binaries::ensure_binaries;
 use crate::cache::Cache;
 use crate::certs;
-use crate::cluster::{Cluster, ClusterOptions};
+use crate::cluster::Cluster;
 use crate::control_plane::is_ready;
 use crate::error::Error;
 use crate::lock::{self, Lock};
+use crate::node::check_requirements;
+use crate::options::ClusterOptions;
 use crate::process::Lifetime;
 use crate::run_folder::{Kind, RunFolder, state_file, sweep};
 use crate::state::{Phase, State};
@@ -78,7 +80,9 @@ pub(crate) async fn boot(options: &ClusterOptions) -> Result<Cluster, Error> {
 }
 
 async fn boot_unless_running(options: &ClusterOptions) -> Result<Option<Cluster>, Error> {
-    options.check().await?;
+    if options.node.is_some() {
+        check_requirements().await?;
+    }
     let cache = Cache::locate()?;
     let binaries = ensure_binaries().await?;
     let lock = Lock::acquire(&cache.run_lock(Kind::Kept.name()), lock::PATIENCE).await?;

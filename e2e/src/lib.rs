@@ -1,18 +1,20 @@
-//! An embedded Kubernetes for tests and benchmarks: real etcd, kube-apiserver, kube-controller-manager and
-//! kube-scheduler as plain processes on loopback, and kwok's fake nodes.
+//! An embedded Kubernetes for tests, benchmarks and the demo: real etcd, kube-apiserver, kube-controller-manager and
+//! kube-scheduler as plain processes, kwok's fake nodes, and a real node in namespaces of its own.
 //!
 //! [`Cluster::start`] is for programs; it lives and dies with them. [`up`] leaves a cluster running for a person.
-//! Both build the programs from source first ([`ensure_binaries`]), which takes about 12 minutes once for a machine.
+//! Both build the programs from source first ([`ensure_binaries`]), which takes about 15 minutes once for a machine, and
+//! 7 more for those of a real node. A program that wants one calls [`dispatch`] first.
 //!
 //! | module | what |
 //! | --- | --- |
 //! | `cache`, `run_folder`, `state`, `lock` | what is on disk, whose it is, and how a dead run's leftovers are found |
-//! | `binaries` | `go build`, once for each version |
-//! | `process` | children that never outlive their purpose |
+//! | `tools`, `binaries`, `images` | what the machine must have; `go build`, once for each version; container images |
+//! | `process`, `helper`, `dispatch` | children that never outlive their purpose; this program as its own child |
 //! | `certs`, `kubeconfig`, `control_plane`, `kwok` | the cluster's parts |
-//! | `cluster`, `keep` | the whole, within a process or kept for a person |
-//! | `install`, `operator` | Trainyard in it, from the source tree, under its own rights |
-//! | `bench` | the budgets, measured |
+//! | `network`, `cgroups`, `node`, `volumes` | the real node |
+//! | `options`, `cluster`, `keep` | the whole, within a process or kept for a person |
+//! | `install`, `operator`, `operator_binary` | Trainyard in it, from the source tree, under its own rights |
+//! | `demo`, `bench`, `all` | the main job from one command; the budgets, measured; what is too long for CI |
 //! | `progress`, `interrupt` | what a person sees, and Ctrl-C |
 
 pub mod all;
@@ -20,9 +22,11 @@ pub mod bench;
 mod binaries;
 mod cache;
 mod certs;
+mod cgroups;
 mod cluster;
 mod control_plane;
 pub mod demo;
+mod dispatch;
 mod error;
 mod helper;
 pub mod images;
@@ -32,9 +36,11 @@ mod keep;
 mod kubeconfig;
 mod kwok;
 mod lock;
+mod network;
 mod node;
 pub mod operator;
 mod operator_binary;
+mod options;
 mod process;
 mod progress;
 mod run_folder;
@@ -45,10 +51,11 @@ mod volumes;
 pub use binaries::{
     Binaries, ETCD_VERSION, KUBERNETES_VERSION, KWOK_VERSION, NodeBinaries, ensure_binaries, ensure_node_binaries,
 };
-pub use cluster::{Cluster, ClusterOptions};
+pub use cluster::Cluster;
+pub use dispatch::dispatch;
 pub use error::Error;
-pub use helper::dispatch;
 pub use interrupt::until_interrupted;
 pub use keep::{ComponentStatus, Status, Up, down, kubeconfig, status, up};
-pub use node::{NODE_NAME, Node, NodeOptions, TAINT, check_requirements};
+pub use node::{NODE_NAME, Node, TAINT, check_requirements};
 pub use operator_binary::{Build, build_operator};
+pub use options::{ClusterOptions, NodeOptions};

@@ -10,7 +10,7 @@ use e2e::images::Image;
 use e2e::{Cluster, ClusterOptions, Error, NodeOptions, Status, Up, until_interrupted};
 use e2e::{all, bench, demo, images};
 
-/// A real Kubernetes control plane with fake nodes, on this machine.
+/// A real Kubernetes on this machine, with fake nodes and a real one, and what runs on it.
 #[derive(Debug, Parser)]
 #[command(version, about)]
 struct Arguments {
@@ -24,7 +24,7 @@ enum Task {
     Build,
     /// Builds what is missing, boots a cluster and leaves it running.
     Up(Options),
-    /// Stops that cluster and removes everything of it but the binaries.
+    /// Stops that cluster and removes everything of it but what is built: programs and images.
     Down,
     /// Shows that cluster's processes; exits with 1 unless it is healthy.
     Status,

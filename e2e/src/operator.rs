@@ -107,26 +107,27 @@ impl Operator {
         Spawn { binary, kubeconfig, log, filter, lifetime: Lifetime::Tied }.start()
     }
 
-    /// Waits until it is ready.
+    /// Waits until it is ready: it leads, and its caches are filled. One that ends meanwhile is not waited for.
     pub async fn until_ready(&self) -> Result<()> {
         let deadline = Instant::now() + READY_WITHIN;
-        while self.get("/readyz").await.is_err() {
-            if Instant::now() > deadline {
-                bail!("the operator was not ready within {READY_WITHIN:?}; its log ends:\n{}", tail(&self.log));
-            }
-            sleep(Duration::from_millis(50)).await;
-        }
-        // A standby is ready as well; only the leader's caches count here.
-        // The whole line: the metric's help begins with the same words.
-        while !self.metrics().await?.lines().any(|line| line == "trainyard_leader 1") {
-            ensure!(Instant::now() < deadline, "the operator did not lead within {READY_WITHIN:?}");
-            sleep(Duration::from_millis(50)).await;
-        }
-        while self.get("/readyz").await.is_err() {
-            ensure!(Instant::now() < deadline, "the operator's caches were not filled within {READY_WITHIN:?}");
+        let running = self.process.record();
+        while !self.leads().await {
+            ensure!(running.is_alive(), "the operator has ended; its log ends:\n{}", tail(&self.log));
+            ensure!(
+                Instant::now() < deadline,
+                "the operator did not lead with full caches within {READY_WITHIN:?}; its log ends:\n{}",
+                tail(&self.log)
+            );
             sleep(Duration::from_millis(50)).await;
         }
         Ok(())
+    }
+
+    /// Whether it leads and its caches are filled. A standby is ready as well; only the leader's caches count here.
+    pub(crate) async fn leads(&self) -> bool {
+        // The whole line: the metric's help begins with the same words.
+        let leads = self.metrics().await.is_ok_and(|text| text.lines().any(|line| line == "trainyard_leader 1"));
+        leads && self.is_ready().await
     }
 
     /// Whether its probe says that it does what it is there for, which a standby does as well.
@@ -162,11 +163,14 @@ impl Operator {
         self.process.ended()
     }
 
-    /// Lets it live on after this process, and says how it can be found again.
-    pub(crate) fn release(self) -> Recorded {
-        let record = self.process.record();
+    /// How it can be found again.
+    pub(crate) fn record(&self) -> Recorded {
+        self.process.record()
+    }
+
+    /// Lets it live on after this process.
+    pub(crate) fn release(self) {
         self.process.release();
-        record
     }
 
     /// Kills it with SIGKILL, as a node's failure or the kernel's memory killer would.

@@ -28,21 +28,9 @@ pub async fn build_operator(build: Build) -> Result<PathBuf> {
         Build::Debug => ("dev", "debug"),
         Build::Release => ("release", "release"),
     };
-    // What cargo tells the program that it runs would reach build scripts, which then think that everything has changed.
-    let told = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
-    let names = std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(told)).map(|(name, _)| name);
-    let mut arguments: Vec<OsString> = names.flat_map(|name| ["-u".into(), name]).collect();
-    let cargo = [env!("CARGO"), "build", "--package", "trainyard", "--bin", "trainyard", "--profile", profile];
-    arguments.extend(cargo.map(OsString::from));
-    arguments.extend(["--target-dir".into(), target.clone().into_os_string()]);
+    let mut program = cargo(&["build", "--package", "trainyard", "--bin", "trainyard", "--profile", profile]);
+    program.arguments.extend(["--target-dir".into(), target.clone().into_os_string()]);
     let log = Cache::locate()?.log("cargo")?;
-    let program = Program {
-        name: "cargo".to_owned(),
-        path: "env".into(),
-        arguments,
-        environment: Vec::new(),
-        folder: source_tree(),
-    };
     let mut process = Process::spawn(program, &log, Lifetime::Tied)?;
     progress::step("building the operator", || last_line(&log), async {
         if process.wait().await.success() {
@@ -52,6 +40,24 @@ pub async fn build_operator(build: Build) -> Result<PathBuf> {
     })
     .await?;
     Ok(target.join(folder).join("trainyard"))
+}
+
+/// The cargo that built this program, in the source tree.
+///
+/// What cargo tells the program that it runs is kept from it: that would reach build scripts, which then think that
+/// everything has changed.
+pub(crate) fn cargo(arguments: &[&str]) -> Program {
+    let told = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    let names = std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(told)).map(|(name, _)| name);
+    let kept_from_it = names.flat_map(|name| ["-u".into(), name]);
+    let arguments = [env!("CARGO")].iter().chain(arguments).map(OsString::from);
+    Program {
+        name: "cargo".to_owned(),
+        path: "env".into(),
+        arguments: kept_from_it.chain(arguments).collect(),
+        environment: Vec::new(),
+        folder: source_tree(),
+    }
 }
 
 /// Where this very program was built: above `debug` or `debug/deps`.

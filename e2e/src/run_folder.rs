@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use crate::cache::{self, Cache};
+use crate::cgroups;
 use crate::error::{Error, IoContext};
 use crate::lock::{self, Lock};
-use crate::node;
 use crate::progress;
 use crate::state::{Phase, Recorded, State};
 
@@ -154,7 +154,7 @@ pub(crate) fn sweep(folder: &Path) -> Result<bool, Error> {
     if let Some(state) = State::load(&state_file(folder))? {
         state.kill_all()?;
         if let Some(cgroup) = &state.cgroup {
-            node::sweep(cgroup)?;
+            cgroups::sweep(cgroup)?;
         }
     }
     let existed = folder.exists();

@@ -107,7 +107,7 @@ impl Recorded {
         if !self.is_alive() {
             return Ok(());
         }
-        // It leads a group of its own, whose number cannot be reused as long as the leader is there.
+        // Most lead a group of their own, whose number cannot be reused as long as the leader is there.
         let _ = kill_process_group(pid, Signal::KILL);
         let _ = pidfd_send_signal(&handle, Signal::KILL);
         let started = Instant::now();

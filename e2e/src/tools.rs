@@ -60,8 +60,11 @@ fn packages_of(tools: &[Tool]) -> Vec<&'static str> {
 async fn install(packages: &[&str]) -> Result<(), Error> {
     let what = packages.join(" ");
     let log = Cache::locate()?.log("apt-get")?;
-    let script = "apt-get -q update && exec apt-get -q install --yes --no-install-recommends \"$@\"";
-    let arguments = ["-c", script, "sh"].into_iter().chain(packages.iter().copied()).map(Into::into).collect();
+    // Somebody else may be at it, and an interrupted run of ours may have left something half configured.
+    let script = "dpkg --configure -a || true
+        apt-get -q -o DPkg::Lock::Timeout=300 update
+        exec apt-get -q -o DPkg::Lock::Timeout=300 install --yes --no-install-recommends \"$@\"";
+    let arguments = ["-ec", script, "sh"].into_iter().chain(packages.iter().copied()).map(Into::into).collect();
     let program = Program {
         name: "apt-get".to_owned(),
         path: "sh".into(),
@@ -76,7 +79,7 @@ async fn install(packages: &[&str]) -> Result<(), Error> {
         if status.success() {
             return Ok(());
         }
-        Err(Error::Build { what: format!("(installing {what} by apt-get)"), log: log.clone(), tail: tail(&log) })
+        Err(Error::Install { packages: what.clone(), log: log.clone(), tail: tail(&log) })
     })
     .await
 }

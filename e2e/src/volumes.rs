@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
@@ -30,6 +31,8 @@ const PROVISIONER: &str = "e2e.trainyard.dev/folders";
 const ASKED: &str = "volume.kubernetes.io/storage-provisioner";
 const NODE: &str = "volume.kubernetes.io/selected-node";
 const MADE_BY: &str = "pv.kubernetes.io/provisioned-by";
+
+const TRIES: u32 = 10;
 
 /// Makes the default storage class.
 pub(crate) async fn create_class(client: &Client) -> Result<(), Error> {
@@ -57,21 +60,36 @@ pub(crate) fn provision(kubeconfig: &Path, folder: &Path) -> Result<(), Error> {
         loop {
             let done = tokio::select! {
                 Some(claim) = claims.next() => match claim {
-                    Ok(claim) => make(&client, &claim, folder).await,
-                    Err(_) => Ok(()),
+                    Ok(claim) => persistently(async || make(&client, &claim, folder).await).await,
+                    Err(error) => Err(watching(error)),
                 },
                 Some(volume) = volumes.next() => match volume {
-                    Ok(volume) => remove(&client, &volume, folder).await,
-                    Err(_) => Ok(()),
+                    Ok(volume) => persistently(async || remove(&client, &volume, folder).await).await,
+                    Err(error) => Err(watching(error)),
                 },
                 else => return Ok(()),
             };
-            // The log is read when something fails; the next event of the object brings the next try.
+            // The log is read when something fails.
             if let Err(error) = done {
                 eprintln!("{error}");
             }
         }
     })
+}
+
+/// Tries again a few times: no event would bring the next try.
+async fn persistently(attempt: impl AsyncFn() -> Result<(), Error>) -> Result<(), Error> {
+    for _ in 0..TRIES {
+        if attempt().await.is_ok() {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    attempt().await
+}
+
+fn watching(error: watcher::Error) -> Error {
+    Error::Io { action: "watching", path: "claims and volumes".into(), source: std::io::Error::other(error) }
 }
 
 async fn make(client: &Client, claim: &PersistentVolumeClaim, folder: &Path) -> Result<(), Error> {

@@ -104,15 +104,14 @@ impl PodFacts {
         matches!(self.phase, Phase::Succeeded | Phase::Failed)
     }
 
-    /// Whether its containers have all ended, so that it has ended or is about to, whatever anybody does.
+    /// Whether its containers have all ended, and its phase does not say so yet.
     ///
-    /// A kubelet reports ended containers at once, and the pod's phase only when it has stopped the rest of the pod
-    /// (its sandbox, sidecars among the init containers), a second or two later.
+    /// A kubelet reports ended containers at once, and the phase only when it has stopped the rest of the pod: a second or
+    /// two later, and up to the pod's grace period where sidecars (restartable init containers) have to be stopped.
     pub fn is_ending(&self) -> bool {
         let mut containers = self.containers.iter().filter(|container| !container.init).peekable();
-        let all_ended = containers.peek().is_some()
-            && containers.all(|container| matches!(container.state, ContainerState::Ended(_)));
-        self.is_terminal() || all_ended
+        let any = containers.peek().is_some();
+        any && !self.is_terminal() && containers.all(|container| matches!(container.state, ContainerState::Ended(_)))
     }
 
     /// The container of that name, if the kubelet has reported it; init containers do not count.

@@ -119,7 +119,8 @@ impl Odds {
             runs_for: up_to_millis(dice, runs_for),
             ending,
             sidecars_go_on: dice.random_bool(self.sidecars_go_on),
-            phase_after: up_to_millis(dice, 2_500),
+            // A node that dies over it never says so, until the pod is deleted.
+            phase_after: if long_goodbye { SignedDuration::from_hours(24) } else { up_to_millis(dice, 2_500) },
             stops_after: SignedDuration::from_millis(stops_after),
             stop_exit_code: if dice.random_bool(0.5) { 0 } else { 143 },
             removed_after: up_to_millis(dice, 2_000),

@@ -274,7 +274,7 @@ impl Context {
             self.jobs.get(&ObjectRef::from_obj(guarded)).is_some_and(|live| live.uid().as_deref() == Some(&uid));
         // Ten thousand jobs that are over and tidied up should not be remembered one by one.
         let over = guarded.0.as_ref().is_ok_and(|job| job.status.as_ref().is_some_and(is_finished));
-        let at_rest = over && matches!(&result, Ok(Reconciled { changed: false, .. }));
+        let at_rest = over && memory.ending.is_empty() && matches!(&result, Ok(Reconciled { changed: false, .. }));
         if lives && !at_rest {
             locked(&self.memories).insert(uid, memory);
         }

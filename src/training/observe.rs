@@ -24,6 +24,10 @@ pub struct Observed {
 /// How long a cache may take to show what we created before we doubt that it is there.
 const CACHE_PATIENCE: SignedDuration = SignedDuration::from_secs(30);
 
+/// How long a pod whose containers have ended may take to say so: longer than most grace periods. A kubelet that died
+/// over it never will, and a pod must be deleted before Kubernetes gives it up for lost.
+const ENDING_PATIENCE: SignedDuration = SignedDuration::from_secs(60);
+
 /// What the process remembers of one job between reconciles.
 ///
 /// Losing it, in a crash, never breaks an invariant. It costs a few requests; and a pod that vanished before status said
@@ -49,6 +53,8 @@ pub struct Memory {
     pub seen: BTreeSet<(u32, u32)>,
     /// Attempt, and its ranks that have ended well as the last decision counted them; status may not say so yet.
     pub succeeded: Option<(u32, String)>,
+    /// UIDs of the pods that are ending by themselves, and when they were first seen so.
+    pub ending: BTreeMap<String, Timestamp>,
     /// When this process first looked at the job.
     pub noticed_at: Option<Timestamp>,
     /// When a decision first found all pods running.
@@ -75,6 +81,11 @@ impl Memory {
             }
         }
         self.created.retain(|_, created| now < *created + CACHE_PATIENCE);
+        let known = std::mem::take(&mut self.ending);
+        let ending = observed.pods.iter().filter(|pod| pod.is_ending()).map(|pod| &pod.meta.uid);
+        // A clock that was set back must not make the wait longer.
+        let since = |uid: &String| known.get(uid).map_or(now, |since| *since.min(&now));
+        self.ending = ending.map(|uid| (uid.clone(), since(uid))).collect();
         self.noticed_at.get_or_insert(now);
         // A clock that was set back must not hold anything up: what lies in the future was just now.
         for moment in
@@ -90,6 +101,17 @@ impl Memory {
     /// Whether the cache still shows a slice as it was before our last change of it.
     pub fn awaits(&self, slice: &ChildMeta) -> bool {
         self.slices_changed_from.get(&slice.name) == Some(&slice.resource_version)
+    }
+
+    /// Whether a pod has ended, or is given the time to do so by itself: those are kept, for their logs.
+    pub fn ends_by_itself(&self, pod: &PodFacts, now: Timestamp) -> bool {
+        let given = || self.ending.get(&pod.meta.uid).is_none_or(|since| now < *since + ENDING_PATIENCE);
+        pod.is_terminal() || (pod.is_ending() && given())
+    }
+
+    /// When the next of the pods that are ending by themselves has had its time.
+    pub fn ended_at_the_latest(&self, now: Timestamp) -> Option<Timestamp> {
+        self.ending.values().map(|since| *since + ENDING_PATIENCE).filter(|end| *end > now).min()
     }
 
     /// When the oldest creation that no cache shows becomes doubtful.

@@ -232,6 +232,14 @@ fn check_template(template: &Value, framework: Framework, problems: &mut Vec<Pro
         if candidate["name"].as_str() != Some(container.as_str()) {
             continue;
         }
+        for field in ["restartPolicy", "restartPolicyRules"] {
+            if let Some(value) = candidate.get(field).filter(|value| value.as_str() != Some("Never")) {
+                let field = format!("spec.template.spec.containers[{index}].{field}");
+                let remedy = "remove it: a rank that comes back alone would meet peers that have given it up; \
+                              failurePolicy.maxRestarts restarts all ranks together";
+                problems.push(Problem::new(&field, value, remedy));
+            }
+        }
         for variable in candidate["env"].as_array().into_iter().flatten() {
             let name = variable["name"].as_str().unwrap_or_default();
             if reserved::is_reserved(framework, name) {
@@ -361,6 +369,12 @@ mod tests {
                 |j| j["spec"]["template"]["spec"]["restartPolicy"] = "Always".into(),
                 "template.spec.restartPolicy",
                 "Always",
+            ),
+            (
+                "a container's restart policy",
+                |j| j["spec"]["template"]["spec"]["containers"][0]["restartPolicy"] = "OnFailure".into(),
+                "containers[0].restartPolicy",
+                "OnFailure",
             ),
             (
                 "another namespace",

@@ -47,9 +47,9 @@ def end_on_sigterm():
     threading.Thread(target=wait, daemon=True).start()
 
 
-def save(path, model, optimizer, epoch):
+def save(path, model, optimizer, epoch, loss):
     """Whole or not at all, so that a kill leaves the last checkpoint in place."""
-    state = {"model": model.module.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch}
+    state = {"model": model.module.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch, "loss": loss}
     torch.save(state, path + ".partial")
     os.replace(path + ".partial", path)
 
@@ -77,12 +77,12 @@ def main():
     optimizer = torch.optim.Adam(model.parameters(), lr=options.learning_rate)
     sampler = DistributedSampler(train)
     loader = DataLoader(train, batch_size=options.batch_size, sampler=sampler)
-    first = 1
+    first, loss = 1, torch.tensor(float("nan"))
     if options.checkpoint and os.path.exists(options.checkpoint):
         state = torch.load(options.checkpoint)
         model.module.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        first = state["epoch"] + 1
+        first, loss = state["epoch"] + 1, state["loss"]
         print(f"rank {rank} goes on at epoch {first}", flush=True)
 
     def accuracy():
@@ -90,7 +90,6 @@ def main():
             right = model.module(test_pixels).argmax(dim=1) == test_labels
         return right.double().mean().item()
 
-    loss = torch.tensor(float("nan"))
     for epoch in range(first, options.epochs + 1):
         sampler.set_epoch(epoch)
         total, started = torch.zeros(1), time.monotonic()
@@ -107,7 +106,7 @@ def main():
             seconds = time.monotonic() - started
             print(f"epoch {epoch:2}  loss {loss.item():.4f}  accuracy {accuracy():.4f}  {seconds:.2f} s", flush=True)
             if options.checkpoint:
-                save(options.checkpoint, model, optimizer, epoch)
+                save(options.checkpoint, model, optimizer, epoch, loss)
         time.sleep(options.pause)
 
     if rank == 0:

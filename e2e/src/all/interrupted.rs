@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
-use super::{leftovers, run_and_show, this_program};
+use super::{again, leftovers, nothing_is_left, run_and_show};
 use crate::keep;
 use crate::progress::say;
 
@@ -29,18 +29,15 @@ pub(super) async fn run() -> Result<String> {
         stopped += usize::from(stop_one(signal, name, after, &known).await?);
         known = leftovers::folders();
     }
-    let mut demo = Command::new(this_program()?);
-    demo.arg("demo");
-    run_and_show(demo).await.context("the demo after all that")?;
-    let left = [leftovers::settled().await, leftovers::folders()].concat();
-    ensure!(left.is_empty(), "left behind in the end: {left:?}");
+    run_and_show(again(&["demo"])?).await.context("the demo after all that")?;
+    nothing_is_left().await?;
     Ok(format!("{stopped} demos stopped by SIGINT, SIGTERM and SIGKILL at random moments; nothing was left"))
 }
 
 /// Starts a demo and stops it; says whether it had not ended by itself. What one before it left that was killed, it may
 /// have been stopped too early to remove.
 async fn stop_one(signal: Signal, name: &str, after: Duration, known: &[String]) -> Result<bool> {
-    let mut demo = Command::new(this_program()?);
+    let mut demo = Command::new(std::env::current_exe().context("finding this program")?);
     demo.arg("demo").stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
     let mut demo = demo.spawn().context("starting the demo")?;
     sleep(after).await;

@@ -10,6 +10,8 @@ use tokio::time::{Instant, sleep};
 use crate::cache::Cache;
 use crate::helper;
 
+/// The cluster's own, and what containerd takes for containers that say nothing.
+const CGROUPS: [&str; 2] = ["trainyard-run", "k8s.io"];
 /// The kernel takes down namespaces behind the last process's back.
 const SETTLED_WITHIN: Duration = Duration::from_secs(10);
 
@@ -27,8 +29,10 @@ pub(super) async fn settled() -> Vec<String> {
 
 /// Also the folders that a process which was killed cannot remove; the next start does.
 pub(super) fn folders() -> Vec<String> {
-    let cgroups = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
-    let cgroups = cgroups.map(|entry| entry.path().join("trainyard-run"));
+    // In version 1 each hierarchy is a folder of its own, in version 2 there is one.
+    let root = Path::new("/sys/fs/cgroup");
+    let hierarchies = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
+    let cgroups = hierarchies.chain([root.to_owned()]).flat_map(|folder| CGROUPS.map(|name| folder.join(name)));
     let run = Cache::locate().map(|cache| cache.run("in-process"));
     cgroups.chain(run).filter(|folder| folder.exists()).map(|folder| folder.display().to_string()).collect()
 }
@@ -53,9 +57,11 @@ fn mounts(cache: &Path) -> Vec<String> {
     mounts.lines().filter(|line| line.contains(&below)).map(str::to_owned).collect()
 }
 
-/// Every process whose program is in the cache, that is a helper of a cluster, or that is in a pod's cgroup.
+/// Every process whose program is in the cache, that is a helper of a cluster or its operator, that builds something in
+/// the cache, or that is in a pod's cgroup.
 fn processes(cache: &Path) -> Vec<String> {
     let programs = cache.join("bin");
+    let [layers, run] = ["layers", "run"].map(|name| cache.join(name).display().to_string());
     let ids = fs::read_dir("/proc").into_iter().flatten().flatten();
     let described = ids.filter_map(|entry| {
         let folder = entry.path();
@@ -63,7 +69,12 @@ fn processes(cache: &Path) -> Vec<String> {
         let words = fs::read(folder.join("cmdline")).unwrap_or_default();
         let words = String::from_utf8_lossy(&words).replace('\0', " ");
         let cgroups = fs::read_to_string(folder.join("cgroup")).unwrap_or_default();
-        let ours = program.starts_with(&programs) || words.contains(helper::MARK) || cgroups.contains("/trainyard-");
+        let ours = program.starts_with(&programs)
+            || program.ends_with("debug/trainyard")
+            || words.contains(helper::MARK)
+            || words.contains(&layers)
+            || words.contains(&run)
+            || cgroups.contains("/trainyard-");
         ours.then(|| format!("{}: {words}", folder.display()))
     });
     described.collect()

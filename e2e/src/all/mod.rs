@@ -10,16 +10,16 @@ mod leftovers;
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use tokio::process::Command;
 
 use crate::bench::{describe_machine, table};
+use crate::cache::Cache;
 use crate::operator::source_tree;
-use crate::progress::say;
+use crate::operator_binary::cargo;
+use crate::process::{Lifetime, Process, Program, last_line};
+use crate::progress::{self, say};
 
 /// Where the result goes, from the repository's root.
 const RESULTS: &str = "e2e/results/all.md";
@@ -92,41 +92,61 @@ fn report(rows: &[Row]) -> String {
 
 /// The simulated cluster, with more seeds.
 async fn random_scenarios() -> Result<String> {
-    let arguments = ["test", "--package", "trainyard", "--lib", "simulated::"];
-    let said = cargo(&arguments, ("TRAINYARD_SEEDS", SEEDS)).await?;
+    let arguments = ["--package", "trainyard", "--lib", "simulated::"];
+    let said = tests(&arguments, ("TRAINYARD_SEEDS", SEEDS)).await?;
     Ok(format!("{SEEDS} seeds; {}", summary(&said)))
 }
 
 /// Every test that needs a cluster, those with torchrun among them.
 async fn tests_on_a_cluster() -> Result<String> {
-    let said = cargo(&["test", "--package", "e2e", "--test", "e2e"], ("TRAINYARD_LONG", "1")).await?;
+    let said = tests(&["--package", "e2e", "--test", "e2e"], ("TRAINYARD_LONG", "1")).await?;
+    nothing_is_left().await?;
     let figures = said.lines().filter(|line| line.contains(" -> "));
     Ok([summary(&said)].into_iter().chain(figures.map(str::to_owned)).collect::<Vec<_>>().join("; "))
 }
 
 async fn demo_with_kills() -> Result<String> {
-    let mut demo = Command::new(this_program()?);
-    demo.args(["demo", "--kill-operator", &KILLS.to_string()]);
-    let said = run_and_show(demo).await?;
+    let kills = KILLS.to_string();
+    let said = run_and_show(again(&["demo", "--kill-operator", &kills])?).await?;
     let accuracy = said.lines().find(|line| line.starts_with("Accuracy")).context("no accuracy")?;
     let killed = said.lines().filter(|line| line.contains("killed with SIGKILL")).count();
-    let left = leftovers::settled().await;
-    ensure!(left.is_empty(), "left behind: {left:?}");
+    ensure!(killed == KILLS as usize, "it was killed {killed} times instead of {KILLS}");
+    nothing_is_left().await?;
     Ok(format!("{accuracy}; {killed} kills"))
 }
 
-async fn cargo(arguments: &[&str], (variable, value): (&str, &str)) -> Result<String> {
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(arguments).env(variable, value).current_dir(source_tree());
-    run_and_show(cargo).await
+/// Fails if anything that a cluster made is still there.
+async fn nothing_is_left() -> Result<()> {
+    let left = [leftovers::settled().await, leftovers::folders()].concat();
+    ensure!(left.is_empty(), "left behind: {left:?}");
+    Ok(())
 }
 
-/// Runs a program, shows what it says, and answers its standard output; a bad end is an error.
-async fn run_and_show(mut command: Command) -> Result<String> {
-    let output = command.stderr(Stdio::inherit()).kill_on_drop(true).output().await.context("starting a program")?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+async fn tests(arguments: &[&str], (variable, value): (&'static str, &str)) -> Result<String> {
+    let environment = vec![(variable, value.into())];
+    run_and_show(Program { environment, ..cargo(&[&["test"], arguments].concat()) }).await
+}
+
+/// This program again, with other arguments.
+fn again(arguments: &[&str]) -> Result<Program> {
+    Ok(Program {
+        name: arguments.join(" "),
+        path: std::env::current_exe().context("finding this program")?,
+        arguments: arguments.iter().map(Into::into).collect(),
+        environment: Vec::new(),
+        folder: source_tree(),
+    })
+}
+
+/// Runs a program, shows what it says when it is over, and answers that; a bad end is an error. When this is dropped, the
+/// program is killed with all that it has started.
+async fn run_and_show(program: Program) -> Result<String> {
+    let (name, log) = (program.name.clone(), Cache::locate()?.log("long-run")?);
+    let mut process = Process::spawn(program, &log, Lifetime::Tied)?;
+    let status = progress::step(&name, || last_line(&log), async { anyhow::Ok(process.wait().await) }).await?;
+    let said = fs::read(&log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).context("reading a log")?;
     say(&said);
-    ensure!(output.status.success(), "it ended with {}", output.status);
+    ensure!(status.success(), "it ended with {status}");
     Ok(said)
 }
 
@@ -135,11 +155,6 @@ fn summary(said: &str) -> String {
     let results = said.lines().filter_map(|line| line.strip_prefix("test result: ok. "));
     let counts = results.filter_map(|result| result.split(';').next());
     counts.collect::<Vec<_>>().join(", ")
-}
-
-/// The path of the program that is running, which each part may start again.
-fn this_program() -> Result<PathBuf> {
-    std::env::current_exe().context("finding this program")
 }
 
 #[cfg(test)]

@@ -10,10 +10,11 @@ use super::audit::AuditLog;
 use super::load::{self, Kind, Pace};
 use super::machine::Cpu;
 use crate::cache;
-use crate::cluster::{Cluster, ClusterOptions};
+use crate::cluster::Cluster;
 use crate::install::install;
 use crate::operator::{Operator, operator_kubeconfig};
 use crate::operator_binary::{Build, build_operator};
+use crate::options::ClusterOptions;
 use crate::progress::note;
 
 /// Namespace of the bare pods.

@@ -3,11 +3,13 @@
 //! | module | what |
 //! | --- | --- |
 //! | `place` | where it runs: a cluster of its own, or the user's |
+//! | `supervisor` | keeps the operator running there |
 //! | `follow` | what happens to the job, shown as it happens |
 //! | `timings` | where the time went |
 
 mod follow;
 mod place;
+mod supervisor;
 mod timings;
 
 use std::path::Path;
@@ -15,9 +17,11 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use crate::error::Error;
 use crate::images::Image;
 use crate::install::{apply, objects, only_context};
 use crate::interrupt::until_interrupted;
+use crate::keep;
 use crate::node::check_requirements;
 use crate::operator::source_tree;
 use crate::operator_binary::{Build, build_operator};
@@ -43,8 +47,8 @@ pub struct Arguments {
     /// writes it to a file.
     #[arg(long, value_name = "REGISTRY", requires = "context")]
     registry: Option<String>,
-    /// Kills the operator with SIGKILL so many times, at random moments while the job runs.
-    #[arg(long, value_name = "TIMES", default_value_t = 0)]
+    /// Kills the operator with SIGKILL so many times, at random moments while the job runs, which then takes longer.
+    #[arg(long, value_name = "TIMES", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=4))]
     kill_operator: u32,
 }
 
@@ -68,6 +72,9 @@ pub async fn run(arguments: Arguments) -> Result<Outcome> {
             Some(context) => only_context(context).map(drop)?,
             None => check_requirements().await?,
         }
+        if arguments.keep && keep::status().await?.is_some() {
+            return Err(Error::AlreadyUp.into());
+        }
         let binary = timings.part("building the operator", build_operator(Build::Debug)).await?;
         let place = Place::prepare(&arguments, &mut timings).await?;
         anyhow::Ok((place, binary))
@@ -78,7 +85,8 @@ pub async fn run(arguments: Arguments) -> Result<Outcome> {
     let kept = match &trained {
         Ok(_) if arguments.keep => Some(place.leave().await?),
         _ => {
-            timings.part("taking everything down", place.take_down()).await?;
+            // A second signal ends that as well.
+            timings.part("taking everything down", until_interrupted(place.take_down())).await?;
             None
         }
     };
@@ -102,7 +110,13 @@ async fn train(
     timings.part("installing Trainyard", place.install(binary, arguments.kill_operator)).await?;
     say(&format!("$ kubectl apply -f {SAMPLE}"));
     let job = apply(&client, sample).await?;
-    let followed = timings.part("training", follow::until_finished(&client, &job)).await?;
+    let following = async {
+        tokio::select! {
+            followed = follow::until_finished(&client, &job) => followed,
+            failure = place.until_the_operator_fails() => Err(failure),
+        }
+    };
+    let followed = timings.part("training", following).await?;
     for (part, seconds) in followed.parts {
         timings.detail(part, seconds);
     }
@@ -131,6 +145,11 @@ fn sample(arguments: &Arguments) -> Result<Value> {
     let path = source_tree().join(SAMPLE);
     let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
     let mut job = objects(&text)?.into_iter().next().with_context(|| format!("{SAMPLE} is empty"))?;
+    if arguments.kill_operator > 0 {
+        // Long enough for each operator to take over from the one before it, whose lease lasts 15 s.
+        let command = job.pointer_mut("/spec/template/spec/containers/0/command").and_then(Value::as_array_mut);
+        command.context("the sample has no command")?.push("--pause=4".into());
+    }
     if arguments.context.is_some() {
         let registry = arguments.registry.as_deref().context(
             "with --context, --registry says where that cluster finds the image digits:1; `cargo e2e images FOLDER` \

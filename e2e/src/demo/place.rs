@@ -1,4 +1,4 @@
-//! Where the demo runs, and the operator that runs there.
+//! Where the demo runs.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -6,26 +6,21 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client};
-use rand::RngExt;
-use serde_json::json;
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, sleep_until};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
+use super::supervisor::{Starter, Supervisor};
 use super::timings::Timings;
 use super::{Arguments, NAMESPACE};
-use crate::cluster::{Cluster, ClusterOptions};
+use crate::cluster::Cluster;
 use crate::images::{self, Image};
 use crate::install::{Existing, apply, delete, install};
-use crate::node::{NODE_NAME, NodeOptions};
-use crate::operator::{OPERATOR_NAMESPACE, Operator, Spawn, operator_kubeconfig};
+use crate::node::NODE_NAME;
+use crate::operator::{OPERATOR_NAMESPACE, operator_kubeconfig};
+use crate::options::{ClusterOptions, NodeOptions};
 use crate::process::Lifetime;
-use crate::progress::{self, say};
+use crate::progress;
 use crate::{ensure_binaries, ensure_node_binaries, keep};
-
-const LOG_FILTER: &str = "info";
-/// The operator is looked after this often.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// A cluster with Trainyard in it.
 pub(super) struct Place {
@@ -34,16 +29,9 @@ pub(super) struct Place {
     client: Client,
     kubeconfig: PathBuf,
     folder: PathBuf,
-    lifetime: Lifetime,
     supervisor: Option<Supervisor>,
     /// Removed when the place goes, if it is ours alone.
     _scratch: Option<tempfile::TempDir>,
-}
-
-/// Starts the operator again whenever it has ended, as a Deployment would.
-struct Supervisor {
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<Result<Operator>>,
 }
 
 impl Place {
@@ -56,30 +44,30 @@ impl Place {
     }
 
     async fn boot(keep: bool, timings: &mut Timings) -> Result<Self> {
+        let building = async {
+            ensure_binaries().await?;
+            ensure_node_binaries().await
+        };
+        timings.part("building Kubernetes", building).await?;
         let images = vec![Image::Digits];
-        timings
-            .part("building Kubernetes", async {
-                ensure_binaries().await?;
-                ensure_node_binaries().await
-            })
-            .await?;
         timings.part("building the images", images::ensure(&images)).await?;
         let options = ClusterOptions {
             fake_nodes: 0,
             node: Some(NodeOptions { images, tainted: false }),
             ..ClusterOptions::default()
         };
-        let (boot, lifetime) = match keep {
-            true => (timings.part("booting the control plane", keep::boot(&options)).await, Lifetime::Detachable),
-            false => (timings.part("booting the control plane", Cluster::start(options)).await, Lifetime::Tied),
+        let booting = async {
+            match keep {
+                true => keep::boot(&options).await,
+                false => Cluster::start(options).await,
+            }
         };
-        let cluster = boot?;
+        let cluster = timings.part("booting the control plane", booting).await?;
         timings.part("booting the node", cluster.node()).await?;
         Ok(Self {
             client: cluster.client(),
             kubeconfig: cluster.kubeconfig_path().to_owned(),
             folder: cluster.folder().await,
-            lifetime,
             own: Some(cluster),
             existing: None,
             supervisor: None,
@@ -94,7 +82,6 @@ impl Place {
             client: existing.client.clone(),
             kubeconfig: existing.kubeconfig.clone(),
             folder: scratch.path().to_owned(),
-            lifetime: Lifetime::Tied,
             own: None,
             existing: Some(existing),
             supervisor: None,
@@ -108,56 +95,68 @@ impl Place {
 
     /// Installs Trainyard and starts the operator, unless one is at work there.
     pub(super) async fn install(&mut self, binary: &Path, kills: u32) -> Result<()> {
-        let was_installed = self.existing.as_ref().is_some_and(|existing| existing.was_installed);
-        if self.existing.is_some() {
-            apply(&self.client, &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}))
-                .await?;
-        }
-        if was_installed && is_led(&self.client).await? {
-            progress::note("an operator is at work in this cluster; the demo uses it");
-            return Ok(());
+        if let Some(existing) = &self.existing {
+            apply(&self.client, &namespace()).await?;
+            if existing.was_installed && is_led(&self.client).await? {
+                progress::note("an operator is at work in this cluster; the demo uses it");
+                return Ok(());
+            }
         }
         install(&self.client).await?;
         let kubeconfig = operator_kubeconfig(&self.client, &self.kubeconfig, &self.folder).await?;
-        let spawn = Spawn {
-            binary: binary.to_owned(),
-            kubeconfig,
-            log: self.folder.join("operator.log"),
-            filter: LOG_FILTER,
-            lifetime: self.lifetime,
-        };
-        let operator = spawn.start()?;
-        progress::step("starting the operator", String::new, operator.until_ready()).await?;
-        let (stop, stopped) = oneshot::channel();
-        self.supervisor = Some(Supervisor { stop, task: tokio::spawn(supervise(operator, spawn, kills, stopped)) });
+        let starter = Starter::new(binary.to_owned(), kubeconfig, self.folder.clone());
+        self.supervisor = Some(Supervisor::start(starter, kills).await?);
         Ok(())
     }
 
-    /// Takes down what was put up.
+    /// Comes to an end only if the operator cannot be kept alive; says why.
+    pub(super) async fn until_the_operator_fails(&mut self) -> anyhow::Error {
+        let Some(supervisor) = &mut self.supervisor else { return std::future::pending().await };
+        let failure = supervisor.failure().await;
+        self.supervisor = None;
+        failure
+    }
+
+    /// Takes down what was put up: all that can be, and the first thing that could not is the error.
     pub(super) async fn take_down(mut self) -> Result<()> {
-        if let Some(operator) = self.dismiss_supervisor().await? {
-            operator.stop().await?;
-        }
-        if let Some(cluster) = self.own.take() {
-            cluster.stop().await?;
-        }
-        if let Some(existing) = self.existing.take() {
-            delete(&self.client, &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}))
-                .await?;
-            existing.clear().await?;
+        let operator = self.stop_operator().await;
+        let own = match self.own.take() {
+            Some(cluster) => cluster.stop().await.map_err(anyhow::Error::from),
+            None => Ok(()),
+        };
+        let existing = match self.existing.take() {
+            Some(existing) => {
+                let removed = delete(&self.client, &namespace()).await;
+                existing.clear().await.and(removed)
+            }
+            None => Ok(()),
+        };
+        operator.and(own).and(existing)
+    }
+
+    async fn stop_operator(&mut self) -> Result<()> {
+        let Some(supervisor) = self.supervisor.take() else { return Ok(()) };
+        let (operator, _) = supervisor.dismiss().await?;
+        if let Err(error) = operator.stop().await {
+            // Somebody may have killed it just now, which is no failure of what it was there for.
+            progress::note(&format!("{error:#}"));
         }
         Ok(())
     }
 
     /// Leaves everything running and says how to look around.
     pub(super) async fn leave(mut self) -> Result<String> {
-        let operator = self.dismiss_supervisor().await?;
-        if let Some(cluster) = self.own.take() {
-            if let Some(operator) = operator {
-                cluster.remember(operator.release()).await?;
-            }
-            cluster.leave();
-        }
+        let (Some(cluster), Some(supervisor)) = (self.own.take(), self.supervisor.take()) else {
+            anyhow::bail!("only a cluster of the demo's own can be kept");
+        };
+        // The operator so far dies with us; the next one stays.
+        let (operator, mut starter) = supervisor.dismiss().await?;
+        operator.stop().await?;
+        let operator = starter.start(Lifetime::Detachable)?;
+        cluster.remember(operator.record()).await?;
+        operator.until_ready().await?;
+        operator.release();
+        cluster.leave();
         Ok(format!(
             "The cluster goes on, and the operator in it. To look around:
 
@@ -172,51 +171,28 @@ impl Place {
             self.kubeconfig.display()
         ))
     }
-
-    /// The operator, which nobody starts again from now on.
-    async fn dismiss_supervisor(&mut self) -> Result<Option<Operator>> {
-        let Some(Supervisor { stop, task }) = self.supervisor.take() else { return Ok(None) };
-        let _ = stop.send(());
-        Ok(Some(task.await.context("looking after the operator")??))
-    }
 }
 
-/// Whether some operator holds the lease.
+fn namespace() -> Value {
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+}
+
+/// Whether some operator holds the lease, and is alive: it renews it within the time that it may take.
 async fn is_led(client: &Client) -> Result<bool> {
     let leases: Api<Lease> = Api::namespaced(client.clone(), OPERATOR_NAMESPACE);
-    let lease = leases.get_opt("trainyard").await.context("reading the operator's lease")?;
-    Ok(lease.and_then(|lease| lease.spec?.holder_identity).is_some_and(|holder| !holder.is_empty()))
-}
-
-/// Looks after the operator until it is told to stop. Kills it itself so many times, at random moments.
-async fn supervise(
-    mut operator: Operator,
-    spawn: Spawn,
-    mut kills: u32,
-    mut stopped: oneshot::Receiver<()>,
-) -> Result<Operator> {
-    let mut next_kill = random_moment();
-    loop {
-        tokio::select! {
-            biased;
-            _ = &mut stopped => return Ok(operator),
-            () = sleep_until(next_kill), if kills > 0 => {
-                kills -= 1;
-                next_kill = random_moment();
-                operator.kill();
-                say("          (the operator is killed with SIGKILL, and started again)");
-                operator = spawn.start()?;
-            }
-            () = sleep(LOOK) => {
-                if let Some(status) = operator.ended() {
-                    say(&format!("          (the operator has ended, {status}, and is started again)"));
-                    operator = spawn.start()?;
-                }
-            }
+    let read = async || leases.get_opt("trainyard").await.context("reading the operator's lease");
+    let Some(spec) = read().await?.and_then(|lease| lease.spec) else { return Ok(false) };
+    if spec.holder_identity.is_none_or(|holder| holder.is_empty()) {
+        return Ok(false);
+    }
+    let lasts = spec.lease_duration_seconds.unwrap_or_default().unsigned_abs();
+    let deadline = Instant::now() + Duration::from_secs(lasts.into());
+    while Instant::now() < deadline {
+        sleep(Duration::from_millis(500)).await;
+        let now = read().await?.and_then(|lease| lease.spec).unwrap_or_default();
+        if now.renew_time != spec.renew_time {
+            return Ok(now.holder_identity.is_some_and(|holder| !holder.is_empty()));
         }
     }
-}
-
-fn random_moment() -> Instant {
-    Instant::now() + Duration::from_millis(rand::rng().random_range(500..4_000))
+    Ok(false)
 }

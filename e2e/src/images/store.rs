@@ -71,8 +71,14 @@ impl Store {
         let file = partial.join("contents.json");
         let text = serde_json::to_vec(&contents).map_err(|source| Error::State { path: file.clone(), source })?;
         fs::write(&file, text).context("writing", &file)?;
-        cache::remove(&self.folder)?;
-        fs::rename(&partial, &self.folder).context("renaming", &partial)
+        // Moved aside whole: half of it, with the file that says that it is whole, would be taken for all of it.
+        let old = self.folder.with_extension("old");
+        cache::remove(&old)?;
+        if self.folder.exists() {
+            fs::rename(&self.folder, &old).context("renaming", &self.folder)?;
+        }
+        fs::rename(&partial, &self.folder).context("renaming", &partial)?;
+        cache::remove(&old)
     }
 }
 

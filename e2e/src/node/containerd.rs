@@ -10,10 +10,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::machine::Machine;
-use super::network::Network;
 use crate::binaries::NodeBinaries;
 use crate::error::{Error, IoContext};
 use crate::images::Archive;
+use crate::network::Network;
 use crate::process::{Lifetime, Process, Program};
 use crate::run_folder::RunFolder;
 use crate::{state, tools};

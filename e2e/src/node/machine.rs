@@ -15,11 +15,10 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
 use rustix::process::{WaitOptions, wait};
 
-use super::cgroups::Hierarchies;
-use super::network::Network;
-use super::requirements;
+use crate::cgroups::Hierarchies;
 use crate::error::{Error, IoContext};
 use crate::helper::{self, Helper};
+use crate::network::Network;
 use crate::process::{Lifetime, Process, Program};
 use crate::progress;
 use crate::run_folder::RunFolder;
@@ -46,9 +45,8 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Makes the machine and joins it to this one by a link.
+    /// Makes the machine and joins it to this one by a link. What it needs was checked before anything was built.
     pub(crate) async fn start(run: &mut RunFolder, lifetime: Lifetime) -> Result<Self, Error> {
-        requirements::check(run.path()).await?;
         let hierarchies = Hierarchies::find()?;
         let network = Network::choose(run.kind())?;
         let folder = run.path().join("node");
@@ -66,15 +64,17 @@ impl Machine {
             environment: Vec::new(),
             folder: run.path().to_owned(),
         };
+        let cgroup = run.claim_cgroup()?;
         let mut parent = Process::spawn(program, &run.log("machine"), lifetime)?;
         run.remember(parent.record())?;
         let first = until_ready(&mut parent, &folder).await?;
+        // From here on, whatever fails, dropping it cleans up.
+        let machine = Self { parent: Some(parent), first, folder, hierarchies, cgroup, network };
         // Killed before its parent, so that whoever waits for its end has waited for everybody in the machine.
         run.remember(Recorded::of(first, "machine's first process", &run.log("machine")))?;
-        let cgroup = run.claim_cgroup()?;
-        hierarchies.create(cgroup)?;
-        network.connect(first)?;
-        Ok(Self { parent: Some(parent), first, folder, hierarchies, cgroup, network })
+        machine.hierarchies.create(cgroup)?;
+        machine.network.connect(first)?;
+        Ok(machine)
     }
 
     /// Its addresses.
@@ -104,11 +104,14 @@ impl Machine {
         Program { path: "nsenter".into(), arguments, ..program }
     }
 
-    /// The arguments of `nsenter` that lead into the machine. Not `ip netns exec`, which would hide the cgroups.
+    /// The arguments of `nsenter` that lead into the machine. Not `ip netns exec`, which would hide the cgroups. What runs
+    /// there is a child of `nsenter`, and dies with it.
     pub(crate) fn enter(&self) -> Vec<String> {
         let target = format!("--target={}", self.first);
         // The working folder would stay one of this machine's; `nsenter` has a flag for that only since util-linux 2.39.
-        [&target, "--mount", "--net", "--pid", "--", "env", "--chdir=/"].map(str::to_owned).to_vec()
+        [&target, "--mount", "--net", "--pid", "--", "setpriv", "--pdeathsig", "KILL", "env", "--chdir=/"]
+            .map(str::to_owned)
+            .to_vec()
     }
 
     /// Lets it live on after this process.
@@ -131,15 +134,6 @@ impl Drop for Machine {
         if let Err(error) = self.hierarchies.remove(self.cgroup) {
             progress::note(&error.to_string());
         }
-    }
-}
-
-/// Removes what only a machine that was killed leaves: its cgroups.
-pub(crate) fn sweep(cgroup: &str) -> Result<(), Error> {
-    match Hierarchies::find() {
-        Ok(hierarchies) => hierarchies.remove(cgroup),
-        // Nothing can have been made here then.
-        Err(_) => Ok(()),
     }
 }
 

@@ -3,34 +3,32 @@
 //! | module | what |
 //! | --- | --- |
 //! | `requirements` | what it needs of this machine, checked first |
-//! | `machine`, `cgroups`, `network` | namespaces of its own, so that nothing of it outlives it |
+//! | `machine` | namespaces of its own, so that nothing of it outlives it |
 //! | `containerd`, `kubelet`, `services` | its programs, and their settings |
 
-mod cgroups;
 mod containerd;
 mod kubelet;
 mod machine;
-mod network;
 mod requirements;
 mod services;
 
-use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use kube::Client;
 use tokio::sync::Mutex;
 
-pub(crate) use machine::{Machine, first_process, sweep};
-pub(crate) use network::Network;
+pub(crate) use machine::{Machine, first_process};
 
 use crate::binaries::ensure_node_binaries;
 use crate::cache::Cache;
 use crate::certs;
-use crate::control_plane::{flag, until};
+use crate::control_plane::until;
 use crate::error::{Error, IoContext};
 use crate::helper::{self, Helper};
 use crate::images::{self, Archive, Image, Store};
+use crate::network::Network;
+use crate::options::NodeOptions;
 use crate::process::{Lifetime, Process, Program};
 use crate::progress;
 use crate::run_folder::RunFolder;
@@ -39,23 +37,13 @@ use containerd::{Containerd, Setup};
 
 /// Says what this machine lacks for a real node, in one sentence with the remedy. What can be installed is.
 pub async fn check_requirements() -> Result<(), Error> {
-    requirements::check(Cache::locate()?.root()).await?;
-    cgroups::Hierarchies::find().map(drop)
+    requirements::check(Cache::locate()?.root()).await
 }
 
 /// The real node's name.
 pub const NODE_NAME: &str = "node-1";
 /// The key of its taint, where it has one: pods that are meant for fake nodes must not come to it.
 pub const TAINT: &str = "e2e.trainyard.dev/node";
-
-/// How a real node is to be.
-#[derive(Clone, Debug, Default)]
-pub struct NodeOptions {
-    /// The images that it has. It cannot pull any.
-    pub images: Vec<Image>,
-    /// Whether only pods that tolerate [`TAINT`] may come to it.
-    pub tainted: bool,
-}
 
 /// A running node. Its processes die with the machine that they run in.
 #[derive(Debug)]
@@ -68,6 +56,7 @@ pub struct Node {
     pod_network: PathBuf,
     folder: PathBuf,
     network: Network,
+    cgroup: &'static str,
 }
 
 /// What the start of a node needs of its cluster.
@@ -90,6 +79,7 @@ impl Node {
         let setup = Setup { machine, binaries: &binaries, lifetime: site.lifetime, sandbox: &sandbox };
 
         let containerd = containerd_with(&images, setup, &run, &folder).await?;
+        run.remember(containerd.process.record())?;
         let mut processes = vec![containerd.process];
 
         let kubeconfig = |identity| run.path().join(certs::kubeconfig_file(identity));
@@ -117,10 +107,9 @@ impl Node {
         ];
         for program in programs {
             let log = run.log(&program.name);
-            processes.push(Process::spawn(program, &log, site.lifetime)?);
-        }
-        for process in &processes {
+            let process = Process::spawn(program, &log, site.lifetime)?;
             run.remember(process.record())?;
+            processes.push(process);
         }
         drop(run);
         volumes::create_class(site.client).await?;
@@ -128,7 +117,8 @@ impl Node {
         until(&mut processes, &label, || kwok::ready_nodes(site.client, NODE_NAME, 1)).await?;
         let pod_network = containerd::write_plugin_configuration(network, &folder)?;
         let (ctr, plugins) = (binaries.ctr, binaries.cni);
-        Ok(Self { processes, enter: machine.enter(), ctr, plugins, pod_network, folder, network })
+        let (enter, cgroup) = (machine.enter(), machine.cgroup());
+        Ok(Self { processes, enter, ctr, plugins, pod_network, folder, network, cgroup })
     }
 
     /// A command that runs `program` within the node, beside its pods and past its kubelet.
@@ -154,6 +144,11 @@ impl Node {
         let mut command = self.command("sh");
         command.args(["-euc", script, "sh", name]).arg(&self.plugins).arg(&self.pod_network);
         command
+    }
+
+    /// The cgroup below which everything that runs on the node must be, as it goes with the node.
+    pub fn cgroup(&self) -> String {
+        format!("/{}", self.cgroup)
     }
 
     /// Writes the resolver configuration of a pod in `namespace`, and says where it is.
@@ -203,15 +198,4 @@ async fn containerd_with(
         progress::step("keeping unpacked images in the cache", String::new, store.keep(&root, images)).await?;
     }
     Containerd::start(setup, &run.log("containerd"), folder).await
-}
-
-/// Flags of the apiserver of a cluster that may have a real node.
-pub(crate) fn apiserver_flags(network: Network, certificate: PathBuf, key: PathBuf) -> Vec<OsString> {
-    vec![
-        flag("bind-address", network.host().to_string()),
-        flag("advertise-address", network.host().to_string()),
-        flag("kubelet-preferred-address-types", "InternalIP"),
-        flag("kubelet-client-certificate", certificate),
-        flag("kubelet-client-key", key),
-    ]
 }

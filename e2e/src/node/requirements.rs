@@ -4,7 +4,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::machine::is_visible_inside;
-use crate::error::Error;
+use crate::cache;
+use crate::cgroups::Hierarchies;
+use crate::error::{Error, IoContext};
 use crate::tools::{self, Tool};
 
 /// What a node calls, beside what is built for it.
@@ -24,9 +26,8 @@ const FEATURES: [(&str, &str); 4] = [
     ("namespaces (CAP_SYS_ADMIN)", "true"),
     ("virtual links (veth)", "ip link add probe0 type veth peer name probe1"),
     (
-        "overlay file systems",
-        "mount -t tmpfs tmpfs /run && mkdir /run/a /run/b /run/c /run/d && \
-         mount -t overlay overlay -o lowerdir=/run/a,upperdir=/run/b,workdir=/run/c /run/d",
+        "overlays whose upper folder is in the cache folder",
+        "mkdir a b c d && mount -t overlay overlay -o lowerdir=a,upperdir=b,workdir=c d",
     ),
     (
         "nftables with NAT and connection tracking",
@@ -36,18 +37,22 @@ const FEATURES: [(&str, &str); 4] = [
 ];
 
 /// Says what is missing, in one sentence with the remedy.
-pub(crate) async fn check(run_folder: &Path) -> Result<(), Error> {
+pub(crate) async fn check(cache: &Path) -> Result<(), Error> {
     if !rustix::process::geteuid().is_root() {
         return Err(Error::NotRoot);
     }
-    if !is_visible_inside(run_folder) {
-        return Err(Error::HiddenCache { folder: run_folder.to_owned() });
+    if !is_visible_inside(cache) {
+        return Err(Error::HiddenCache { folder: cache.to_owned() });
     }
     tools::ensure(&TOOLS).await?;
+    Hierarchies::find()?.probe()?;
+    cache::create_private(cache)?;
     for (feature, command) in FEATURES {
+        let folder = tempfile::tempdir_in(cache).context("making a folder in", cache)?;
         let probe = Command::new("unshare")
             .args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--", "sh", "-ec", command])
             .env("PATH", tools::path())
+            .current_dir(folder.path())
             .stdin(Stdio::null())
             .output();
         let words = match probe {

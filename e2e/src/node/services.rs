@@ -7,9 +7,9 @@ use std::path::Path;
 use serde_json::json;
 
 use super::NODE_NAME;
-use super::network::Network;
 use crate::control_plane::flag;
 use crate::error::{Error, IoContext};
+use crate::network::Network;
 
 /// How long names are remembered, those that do not exist included. Clusters have 5 to 30 s: tests get the worst.
 const REMEMBERED_SECONDS: u32 = 30;

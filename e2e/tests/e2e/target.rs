@@ -1,6 +1,7 @@
 //! Which cluster the tests run on: one of their own, or the one of `TRAINYARD_CONTEXT`.
 
 use std::fs;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -56,7 +57,9 @@ impl Target {
         // Several runs may wait for the machine's one cluster, and each has its own logs.
         let run = format!("{:04x}", rand::random::<u16>());
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("e2e-{run}"));
-        fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+        // Nobody else is to read the keys in it.
+        let created = fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+        created.with_context(|| format!("creating {}", folder.display()))?;
         Ok(Target { context, run, folder, to_clear: Arc::default() })
     }
 
@@ -118,6 +121,11 @@ impl Target {
     pub(crate) async fn clear(&self, keep_logs: bool) -> Result<()> {
         self.clear_cluster().await?;
         // Without any log the folder is empty, and goes in any case.
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            if entry.path().extension().is_some_and(|extension| extension == "kubeconfig") {
+                fs::remove_file(entry.path()).context("removing a kubeconfig")?;
+            }
+        }
         if keep_logs && fs::remove_dir(&self.folder).is_err() {
             eprintln!("the operator's logs and the audit log of this run are in {}", self.folder.display());
             return Ok(());

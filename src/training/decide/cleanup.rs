@@ -37,12 +37,15 @@ pub(super) fn tidy(
         plan.actions.extend(launch::empty_slices(slices.map(AsRef::as_ref)));
     }
     // A job that ended well may still have sidecars running, one that failed may have other ranks. Pods that end by
-    // themselves are kept for their logs.
-    let ending = observed.pods.iter().filter(|pod| pod.delete_asked_at.is_none() && (everything || !pod.is_ending()));
+    // themselves are kept, for their logs.
+    let ending = observed
+        .pods
+        .iter()
+        .filter(|pod| pod.delete_asked_at.is_none() && (everything || !memory.ends_by_itself(pod, now)));
     plan.actions.extend(ending.map(|pod| delete_pod(pod)));
     let something_left = !observed.pods.is_empty() || !observed.slices.is_empty() || observed.service.is_some();
     let pods_wake = pods_due.filter(|_| !everything && something_left);
-    plan.waking_at(earliest(pods_wake, job_due))
+    plan.waking_at(earliest(earliest(pods_wake, job_due), memory.ended_at_the_latest(now)))
 }
 
 fn delete(resource: Resource, meta: &ChildMeta) -> Action {

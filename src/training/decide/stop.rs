@@ -3,7 +3,7 @@
 use super::view::View;
 use super::{launch, outcome};
 use crate::api::TrainingJobStatus;
-use crate::cluster::plan::{Action, Plan};
+use crate::cluster::plan::{Action, Plan, earliest};
 use crate::cluster::pod::PodFacts;
 use crate::cluster::port::{ObjectId, Resource};
 use crate::training::status::{Situation, pods};
@@ -19,7 +19,7 @@ pub(super) fn stop_older(view: &View) -> Option<Plan<TrainingJobStatus>> {
     let names_seem_clear = actions.is_empty();
     let stopping = view.older().filter(|pod| {
         let outlived = pod.is_terminal() && pod.attempt + 1 < view.attempt;
-        pod.delete_asked_at.is_none() && (!pod.is_ending() || outlived)
+        pod.delete_asked_at.is_none() && (!view.memory.ends_by_itself(pod, view.now) || outlived)
     });
     actions.extend(stopping.map(|pod| delete_pod(pod)));
     if live == 0 && actions.is_empty() {
@@ -33,10 +33,12 @@ pub(super) fn stop_older(view: &View) -> Option<Plan<TrainingJobStatus>> {
             Situation::Restarting { next: format!("waiting for {left} {} of the last attempt to end", pods(left)) }
         }
     };
-    let mut plan = match view.valid.suspended {
+    let plan = match view.valid.suspended {
         true => view.say_suspended(&situation),
-        false => view.say(&situation).waking_at(outcome::deadline(view)),
+        false => view.say(&situation),
     };
+    // There is no deadline while the job is suspended.
+    let mut plan = plan.waking_at(earliest(outcome::deadline(view), view.memory.ended_at_the_latest(view.now)));
     if names_seem_clear && !actions.is_empty() {
         plan.checks.push(view.names_are_cleared());
     }

@@ -271,7 +271,13 @@ fn an_older_attempt_leaves_dns_first_and_is_gone_before_the_next_one_starts() {
 
     let about_to_end = Some(ContainerState::Ended(Ended { exit_code: 1, ..Ended::default() }));
     let case = Case::new(json!({"nodes": 2})).ended(0, 1, 1, 10).pod(1, 1, Phase::Running, about_to_end);
-    assert!(short(&raised(case.slice(1, 0..0)).plan()).is_empty(), "it is waited for, and kept for its log");
+    let mut case = raised(case.slice(1, 0..0)).at(seconds(20));
+    case.memory.catch_up(&case.observed, case.now);
+    let plan = case.plan();
+    assert!(short(&plan).is_empty(), "it is waited for, and kept for its log");
+    assert_eq!(plan.wake_at, Some(seconds(80)));
+    let case = case.at(seconds(80));
+    assert_eq!(short(&case.plan()), ["-Pod 1-1"], "its kubelet will never say so");
 
     let gone = raised(Case::new(json!({"nodes": 2})).ended(0, 1, 1, 10).slice(1, 0..0));
     let plan = gone.plan();

@@ -9,7 +9,7 @@ use tokio::process::Child;
 
 use super::training::{kill, until_over};
 use crate::manifest::Job;
-use crate::objects::{attempt, name, text};
+use crate::objects::{attempt, name, state, text};
 use crate::space::{Space, variable};
 use crate::wait::eventually;
 
@@ -41,8 +41,8 @@ while True:
 time.sleep(3600)
 "#;
 
-/// The straggler: a container that no kubelet knows, in a network namespace that is joined to the pods' network. It ends
-/// with the value.
+/// The straggler: a container that no kubelet knows, in a network namespace that is joined to the pods' network. If
+/// nobody ends it, it ends with the node.
 struct Straggler {
     process: Child,
     log: std::path::PathBuf,
@@ -58,6 +58,7 @@ impl Straggler {
         let resolver = node.resolver_of(&space.namespace)?;
         let mut ctr = node.ctr();
         ctr.args(["run", "--rm", "--with-ns", "network:/run/netns/straggler"]);
+        ctr.arg(format!("--cgroup={}/straggler", node.cgroup()));
         ctr.arg(format!("--mount=type=bind,src={},dst=/etc/resolv.conf,options=rbind:ro", resolver.display()));
         for key in ["MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK"] {
             ctr.arg(format!("--env={key}={}", variable(pod, key)?));
@@ -74,6 +75,14 @@ impl Straggler {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Ends it.
+    async fn end(mut self, space: &Space) -> Result<()> {
+        let cluster = space.suite.cluster_with_node().await?;
+        let mut ctr = cluster.node().await?.ctr();
+        ctr.args(["tasks", "kill", "--signal", "SIGKILL", "straggler"]).status().await.context("starting ctr")?;
+        self.process.wait().await.context("waiting for the straggler's end").map(drop)
+    }
+
     /// Its last words about the name.
     fn name_leads(&self) -> String {
         let said = self.said();
@@ -84,7 +93,7 @@ impl Straggler {
 
 pub(crate) async fn a_straggler_neither_resolves_nor_joins_the_next_attempt(space: Space) -> Result<()> {
     let job =
-        Job::torch("fenced", 2).command(&["python3", "/app/train.py", "--epochs=45", "--pause=1"]).restarting_soon();
+        Job::torch("fenced", 2).command(&["python3", "/app/train.py", "--epochs=50", "--pause=1"]).restarting_soon();
     space.submit(&space.real(job, Image::Digits)).await?;
     let pods = space.running("fenced", 1, 2).await?;
     eventually("the first attempt trains", async || {
@@ -125,16 +134,13 @@ pub(crate) async fn a_straggler_neither_resolves_nor_joins_the_next_attempt(spac
         Ok(())
     })
     .await?;
+    // All that while there was an attempt that it might have joined.
+    let job = space.job("fenced").await?;
+    ensure!(state(&job) == "Running" && attempt(&job) == 2, "too late to prove anything: {}", job["status"]);
     let job = until_over(&space, "fenced").await?;
     ensure!(!straggler.said().contains("JOINED"), "{}", straggler.said());
     ensure!(attempt(&job) == 2 && job["status"]["results"]["world"] == 2, "{}", job["status"]);
     let log = space.kubectl(&["logs", name(&second[0])]).await?.good()?;
     ensure!(log.contains("rank 0 of 2 has joined, attempt 2"), "{log}");
-    straggler.process.kill().await.context("ending the straggler")
-}
-
-impl Drop for Straggler {
-    fn drop(&mut self) {
-        let _ = self.process.start_kill();
-    }
+    straggler.end(&space).await
 }

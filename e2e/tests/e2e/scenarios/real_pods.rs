@@ -1,11 +1,11 @@
 //! What only a real kubelet can show: ends, logs, limits, Pod Security, and pods that take their time to go.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use e2e::images::Image;
 use serde_json::{Value, json};
 
 use crate::manifest::Job;
-use crate::objects::{JOBS, NAMESPACES, PODS, attempt, condition, holds, is_live, message, restarts, text};
+use crate::objects::{JOBS, NAMESPACES, PODS, attempt, condition, holds, is_live, message, name, restarts, text};
 use crate::space::Space;
 use crate::wait::eventually;
 
@@ -34,7 +34,7 @@ pub(crate) async fn suspended_and_resumed(space: Space) -> Result<()> {
 }
 
 pub(crate) async fn a_deadline_ends_pods_that_do_not_listen(space: Space) -> Result<()> {
-    let job = Job::torch("endless", 2).shell(FOR_EVER).set("spec.activeDeadline", "4s");
+    let job = Job::torch("endless", 2).shell(FOR_EVER).set("spec.activeDeadline", "20s");
     space.submit(&space.real(job, Image::Base)).await?;
     space.running("endless", 1, 2).await?;
     let job = space.until_state("endless", "Failed").await?;
@@ -58,7 +58,7 @@ pub(crate) async fn results_and_the_end_of_the_log_are_told(space: Space) -> Res
     let job = space.until_state("reports", "Succeeded").await?;
     let wanted = json!({"accuracy": 0.97, "model": "a \"quoted\" name"});
     ensure!(job["status"]["results"] == wanted, "{}", job["status"]);
-    ensure!(space.pods("reports").await?.len() == 1, "the pod must stay for its log");
+    kept_for_its_log(&space, "reports").await?;
 
     let job = space.until_state("fails", "Failed").await?;
     let record = &job["status"]["attempts"][0];
@@ -66,14 +66,25 @@ pub(crate) async fn results_and_the_end_of_the_log_are_told(space: Space) -> Res
     ensure!(record["container"] == "trainer" && record["rank"] == 0, "{record}");
     ensure!(text(record, "/logTail").ends_with("ValueError: no such column: age"), "{record}");
     ensure!(message(&job).contains("ValueError: no such column: age"), "{}", message(&job));
-    let pods = space.pods("fails").await?;
-    ensure!(pods.len() == 1, "the pod must stay for its log");
+    kept_for_its_log(&space, "fails").await?;
     let log = space.kubectl(&["logs", "-l", "trainyard.dev/job=fails", "--tail=-1"]).await?.good()?;
     ensure!(log.lines().count() == 201, "{log}");
 
     let job = space.until_state("secretive", "Failed").await?;
     ensure!(!job["status"].to_string().contains("ValueError"), "{}", job["status"]);
     Ok(())
+}
+
+/// The one pod of a finished job ends by itself and stays.
+async fn kept_for_its_log(space: &Space, job: &str) -> Result<()> {
+    eventually("the pod's phase follows its containers", async || {
+        let pods = space.pods(job).await?;
+        let [pod] = pods.as_slice() else { bail!("{} pods", pods.len()) };
+        ensure!(pod["metadata"]["deletionTimestamp"].is_null(), "{} is being deleted", name(pod));
+        ensure!(!is_live(pod), "{} is {}", name(pod), text(pod, "/status/phase"));
+        Ok(())
+    })
+    .await
 }
 
 pub(crate) async fn memory_is_named_as_the_cause(space: Space) -> Result<()> {
@@ -98,7 +109,7 @@ pub(crate) async fn restricted_namespaces_run_restricted_pods(space: Space) -> R
     space.submit(&space.real(Job::new("careless").shell("true"), Image::Base)).await?;
     space.until_state("careful", "Succeeded").await?;
     let log = space.kubectl(&["logs", "-l", "trainyard.dev/job=careful"]).await?.good()?;
-    ensure!(log.lines().all(|line| line == "65532"), "{log}");
+    ensure!(log.lines().eq(["65532", "65532"]), "{log}");
     let job = space.until_state("careless", "Refused").await?;
     ensure!(message(&job).contains("violates PodSecurity"), "{}", message(&job));
     Ok(())

@@ -36,6 +36,17 @@ impl Hierarchies {
         }
     }
 
+    /// Tries whether cgroups can be made here at all: in many containers they are there to read only.
+    pub(crate) fn probe(&self) -> Result<(), Error> {
+        for hierarchy in &self.0 {
+            let folder = hierarchy.folder.join("trainyard-probe");
+            fs::create_dir_all(&folder)
+                .and_then(|()| fs::remove_dir(&folder))
+                .map_err(|source| Error::ReadOnlyCgroups { folder: hierarchy.folder.clone(), source })?;
+        }
+        Ok(())
+    }
+
     /// Makes the node's cgroup in each.
     pub(crate) fn create(&self, name: &str) -> Result<(), Error> {
         for hierarchy in &self.0 {
@@ -66,6 +77,15 @@ impl Hierarchies {
                 }
             }
         })
+    }
+}
+
+/// Removes the cgroup of a node that was killed together with whoever would have removed it.
+pub(crate) fn sweep(name: &str) -> Result<(), Error> {
+    match Hierarchies::find() {
+        Ok(hierarchies) => hierarchies.remove(name),
+        // Nothing can have been made here then.
+        Err(_) => Ok(()),
     }
 }
 

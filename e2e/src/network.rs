@@ -101,7 +101,10 @@ fn first_free(routes: &[Ipv4Net]) -> Option<u8> {
 /// The networks that this machine has routes to, without the default route.
 fn routed() -> Result<Vec<Ipv4Net>, Error> {
     let output = ip(&["-json", "-4", "route", "show", "table", "all"]).context("running", Path::new("ip route"))?;
-    Ok(destinations(&serde_json::from_slice(&output.stdout).unwrap_or_default()))
+    match serde_json::from_slice(&output.stdout) {
+        Ok(routes) => Ok(destinations(&routes)),
+        Err(error) => Err(Error::Link { words: format!("`ip -json route` cannot be read: {error}") }),
+    }
 }
 
 fn destinations(routes: &Value) -> Vec<Ipv4Net> {
