@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
-use super::{again, leftovers, nothing_is_left, run_and_show};
+use super::{again, leftovers, nothing_is_left, run_and_show, this_program};
 use crate::keep;
 use crate::progress::say;
 
@@ -37,7 +37,7 @@ pub(super) async fn run() -> Result<String> {
 /// Starts a demo and stops it; says whether it had not ended by itself. What one before it left that was killed, it may
 /// have been stopped too early to remove.
 async fn stop_one(signal: Signal, name: &str, after: Duration, known: &[String]) -> Result<bool> {
-    let mut demo = Command::new(std::env::current_exe().context("finding this program")?);
+    let mut demo = Command::new(this_program()?);
     demo.arg("demo").stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
     let mut demo = demo.spawn().context("starting the demo")?;
     sleep(after).await;

@@ -10,6 +10,7 @@ mod leftovers;
 
 use std::fmt::Write as _;
 use std::fs;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -131,11 +132,19 @@ async fn tests(arguments: &[&str], (variable, value): (&'static str, &str)) -> R
 fn again(arguments: &[&str]) -> Result<Program> {
     Ok(Program {
         name: arguments.join(" "),
-        path: std::env::current_exe().context("finding this program")?,
+        path: this_program()?,
         arguments: arguments.iter().map(Into::into).collect(),
         environment: Vec::new(),
         folder: source_tree(),
     })
+}
+
+/// Where this program is. The tests have cargo build it anew meanwhile: then the new one is at the old one's place, and
+/// the kernel calls the old one deleted.
+fn this_program() -> Result<PathBuf> {
+    let program = std::env::current_exe().context("finding this program")?;
+    let name = program.to_string_lossy();
+    Ok(name.strip_suffix(" (deleted)").map(PathBuf::from).unwrap_or(program.clone()))
 }
 
 /// Runs a program, shows what it says when it is over, and answers that; a bad end is an error. When this is dropped, the
