@@ -29,6 +29,16 @@ pub const LABEL_RANK: &str = "trainyard.dev/rank";
 pub const LABEL_ATTEMPT: &str = "trainyard.dev/attempt";
 /// Annotation: hash of what the pod was launched from; differs after an edit of a suspended job.
 pub const ANNOTATION_LAUNCH_HASH: &str = "trainyard.dev/launch-hash";
+/// Label: name of the ModelDeployment that a child belongs to.
+pub const LABEL_DEPLOYMENT: &str = "trainyard.dev/deployment";
+/// Label: [`incarnation`] of the ModelDeployment, so that its Service never selects a pod of its past self.
+pub const LABEL_INCARNATION: &str = "trainyard.dev/incarnation";
+/// Label: number of the revision that a child belongs to.
+pub const LABEL_REVISION: &str = "trainyard.dev/revision";
+/// Annotation: hash of what a revision was made from.
+pub const ANNOTATION_REVISION_HASH: &str = "trainyard.dev/revision-hash";
+/// Annotation: what changed from the revision before, for a person.
+pub const ANNOTATION_CHANGE: &str = "trainyard.dev/change";
 /// Every label and annotation of ours begins with this, so a template may not use it.
 pub const RESERVED_PREFIX: &str = "trainyard.dev/";
 /// Kubernetes' own annotation that names the container a person means when none is given.
@@ -73,9 +83,19 @@ pub fn pod_under(service: &str, role: &str, index: u32, attempt: u32) -> String 
     format!("{service}-{role}-{index}-{attempt}")
 }
 
+/// What the names of an owner's children begin with; the name of a child of which there is only one.
+pub fn family(owner: &str, uid: &str) -> String {
+    format!("{}-{}", stem(owner), incarnation(uid))
+}
+
 /// Name of the headless Service that carries the pods' host names.
 pub fn service(job: &str, uid: &str) -> String {
-    format!("{}-{}", stem(job), incarnation(uid))
+    family(job, uid)
+}
+
+/// Name of one revision of a ModelDeployment: of its ControllerRevision, and of its Deployment.
+pub fn revision(deployment: &str, uid: &str, number: i64) -> String {
+    format!("{}-{number}", family(deployment, uid))
 }
 
 /// Name of the EndpointSlice behind [`service`] for one address family.

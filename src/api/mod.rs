@@ -4,26 +4,36 @@
 //! list and never by writing `spec`, so that what stands in Git stays what stands in the cluster.
 
 pub mod admission;
+mod amount;
 pub mod conditions;
 mod duration;
+mod failure_logs;
+pub mod model_deployment;
 mod pod_template;
 pub mod reserved;
+mod schema;
 pub mod training_job;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 use serde_json::{Value, json};
 
+pub use amount::Amount;
 pub use duration::Duration;
+pub use failure_logs::FailureLogs;
+pub use model_deployment::{
+    ContainerFailure, DisruptionBudget, EffectiveServing, MAX_REPLICAS, MAX_REVISION_HISTORY, ModelDeployment,
+    ModelDeploymentSpec, ModelDeploymentStatus, ModelSource, RevisionStatus, Rollout, RolloutStatus,
+};
 pub use pod_template::PodTemplate;
 pub use training_job::{
-    AttemptRecord, Backoff, Cause, EffectiveSpec, FailureLogs, FailurePolicy, Framework, MAX_ATTEMPT_RECORDS,
-    MAX_NODES, PodCounts, ProcessesPerNode, TrainingJob, TrainingJobSpec, TrainingJobStatus,
+    AttemptRecord, Backoff, Cause, EffectiveSpec, FailurePolicy, Framework, MAX_ATTEMPT_RECORDS, MAX_NODES, PodCounts,
+    ProcessesPerNode, TrainingJob, TrainingJobSpec, TrainingJobStatus,
 };
 
 /// Every CustomResourceDefinition, as JSON, in the order in which they are written to `crds/`.
 pub fn crds() -> Vec<Value> {
-    [TrainingJob::crd()].into_iter().map(finish).collect()
+    [TrainingJob::crd(), ModelDeployment::crd()].into_iter().map(finish).collect()
 }
 
 /// Gives `status` its default, which `kube`'s derive cannot say, and takes out formats that Kubernetes does not know.

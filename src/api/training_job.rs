@@ -10,7 +10,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value;
 
-use super::{Duration, PodTemplate};
+use super::pod_template::training_schema;
+use super::schema::condition_list;
+use super::{Duration, FailureLogs, PodTemplate};
 
 /// Most pods of one job: an EndpointSlice holds at most 1,000 endpoints, and one slice carries all host names.
 pub const MAX_NODES: i32 = 1_000;
@@ -65,6 +67,7 @@ pub struct TrainingJobSpec {
     pub processes_per_node: Option<ProcessesPerNode>,
 
     /// The pod that is started `nodes` times.
+    #[schemars(schema_with = "training_schema")]
     pub template: PodTemplate,
 
     /// Size of /dev/shm in the training container, for instance 8Gi; it counts as memory of the pod. Left out, torch
@@ -194,16 +197,6 @@ pub struct Backoff {
     /// The longest wait. 5m when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<Duration>,
-}
-
-/// Whether log lines may appear in status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(inline)]
-pub enum FailureLogs {
-    /// The last 1 KiB of the failed container's log.
-    Tail,
-    /// Nothing.
-    Off,
 }
 
 /// How the job is doing, as the operator saw it last.
@@ -353,14 +346,6 @@ pub enum Cause {
     Lost,
     /// The pod could not be started and Kubernetes gave up on it.
     NotStarted,
-}
-
-/// Conditions are a map by type, so that another field manager's entries survive a server-side apply.
-fn condition_list(generator: &mut SchemaGenerator) -> Schema {
-    let mut schema = <Vec<Condition>>::json_schema(generator);
-    schema.insert("x-kubernetes-list-type".to_owned(), "map".into());
-    schema.insert("x-kubernetes-list-map-keys".to_owned(), vec!["type"].into());
-    schema
 }
 
 fn any_object(_: &mut SchemaGenerator) -> Schema {

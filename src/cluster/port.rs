@@ -13,12 +13,22 @@ use serde_json::Value;
 pub enum Resource {
     /// Our own TrainingJob.
     TrainingJob,
+    /// Our own ModelDeployment.
+    ModelDeployment,
     /// Core v1 Pod.
     Pod,
     /// Core v1 Service.
     Service,
     /// discovery.k8s.io/v1 EndpointSlice.
     EndpointSlice,
+    /// apps/v1 Deployment.
+    Deployment,
+    /// apps/v1 ControllerRevision.
+    ControllerRevision,
+    /// policy/v1 PodDisruptionBudget.
+    PodDisruptionBudget,
+    /// Core v1 PersistentVolumeClaim; only read.
+    PersistentVolumeClaim,
 }
 
 impl Resource {
@@ -29,14 +39,21 @@ impl Resource {
             Resource::Pod => "Pod",
             Resource::Service => "Service",
             Resource::EndpointSlice => "EndpointSlice",
+            Resource::ModelDeployment => "ModelDeployment",
+            Resource::Deployment => "Deployment",
+            Resource::ControllerRevision => "ControllerRevision",
+            Resource::PodDisruptionBudget => "PodDisruptionBudget",
+            Resource::PersistentVolumeClaim => "PersistentVolumeClaim",
         }
     }
 
     /// `apiVersion` as in manifests.
     pub fn api_version(self) -> &'static str {
         match self {
-            Resource::TrainingJob => "trainyard.dev/v1alpha1",
-            Resource::Pod | Resource::Service => "v1",
+            Resource::TrainingJob | Resource::ModelDeployment => "trainyard.dev/v1alpha1",
+            Resource::Pod | Resource::Service | Resource::PersistentVolumeClaim => "v1",
+            Resource::Deployment | Resource::ControllerRevision => "apps/v1",
+            Resource::PodDisruptionBudget => "policy/v1",
             Resource::EndpointSlice => "discovery.k8s.io/v1",
         }
     }
@@ -48,6 +65,11 @@ impl Resource {
             Resource::Pod => "pods",
             Resource::Service => "services",
             Resource::EndpointSlice => "endpointslices",
+            Resource::ModelDeployment => "modeldeployments",
+            Resource::Deployment => "deployments",
+            Resource::ControllerRevision => "controllerrevisions",
+            Resource::PodDisruptionBudget => "poddisruptionbudgets",
+            Resource::PersistentVolumeClaim => "persistentvolumeclaims",
         }
     }
 

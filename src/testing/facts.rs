@@ -190,7 +190,7 @@ impl JobFacts {
         match change.id.resource {
             Resource::Pod => self.pod_changed(change),
             Resource::EndpointSlice => self.slice_changed(change),
-            Resource::Service | Resource::TrainingJob => {}
+            _ => {}
         }
     }
 }

@@ -81,7 +81,7 @@ impl World {
         match id.resource {
             Resource::Pod => object["spec"] = json!({ "containers": [{ "name": "main", "image": "example/other:1" }] }),
             Resource::EndpointSlice => object["endpoints"] = json!([]),
-            Resource::Service | Resource::TrainingJob => object["spec"] = json!({ "selector": { "app": "else" } }),
+            _ => object["spec"] = json!({ "selector": { "app": "else" } }),
         }
         state.insert(Actor::Person, id, object);
         state.planted.insert(id.clone(), job.clone());

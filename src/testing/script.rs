@@ -106,7 +106,7 @@ fn plant(world: &World, resource: Resource, job: &ObjectId, attempt: u32, with_l
     let name = match resource {
         Resource::Pod => names::pod(&job.name, &uid, names::ROLE_WORKER, 0, attempt),
         Resource::EndpointSlice => names::endpoint_slice(&job.name, &uid, names::AddressFamily::V4),
-        Resource::Service | Resource::TrainingJob => names::service(&job.name, &uid),
+        _ => names::service(&job.name, &uid),
     };
     world.plant(&ObjectId::new(resource, &job.namespace, &name), job, with_labels);
 }

@@ -47,7 +47,7 @@ impl<const MISTAKE: u8> SimulatedOperator for Toy<MISTAKE> {
         match resource {
             Resource::TrainingJob => true,
             Resource::Pod => json::label(object, names::LABEL_JOB).is_some(),
-            Resource::Service | Resource::EndpointSlice => false,
+            _ => false,
         }
     }
 
@@ -55,7 +55,7 @@ impl<const MISTAKE: u8> SimulatedOperator for Toy<MISTAKE> {
         let cache = match resource {
             Resource::TrainingJob => &mut self.jobs,
             Resource::Pod => &mut self.pods,
-            Resource::Service | Resource::EndpointSlice => return Vec::new(),
+            _ => return Vec::new(),
         };
         match delivery {
             Delivery::Listed(objects) => {

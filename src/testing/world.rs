@@ -267,6 +267,7 @@ impl State {
             Resource::Pod => json!({ "phase": "Pending", "qosClass": "BestEffort" }),
             Resource::Service => json!({ "loadBalancer": {} }),
             Resource::EndpointSlice => Value::Null,
+            _ => Value::Null,
         };
         if object["status"].is_null() {
             object.as_object_mut().expect("an object").remove("status");

@@ -41,6 +41,7 @@ impl SimulatedOperator for Operator {
                 meta: ChildMeta::new(&service.metadata),
             }),
             Resource::EndpointSlice => feed(&mut self.caches.slices, &delivery, |slice: WatchedSlice| slice.into()),
+            _ => return Vec::new(),
         };
         concerned.into_iter().filter(concerns_us).map(job_of).collect()
     }
