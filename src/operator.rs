@@ -11,12 +11,13 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::api::TrainingJob;
 use crate::cli::RunArgs;
 use crate::cluster::client::{ApiClient, ConnectError, connect};
+use crate::cluster::controller;
 use crate::cluster::lease::{Ended, LeaseError, LeaseHolder, LeaseTimes, Loss};
 use crate::server::metrics::Metrics;
 use crate::server::{self, Health};
-use crate::training::controller;
 
 /// Longest wait for reconciles under way when the process is told to stop; Kubernetes gives a pod 30 s.
 const LONGEST_FAREWELL: Duration = Duration::from_secs(20);
@@ -100,7 +101,7 @@ async fn lead(
     let options = controller::Options { client, api, metrics, concurrency: args.concurrency, synced };
     let stop = shutdown.clone();
     let mut controllers = tokio::spawn(async move {
-        controller::run(options, stop).await;
+        controller::run::<TrainingJob>(options, stop).await;
         running.store(false, Ordering::Relaxed);
     });
     tokio::select! {

@@ -12,6 +12,9 @@ pub const RECONCILING: &str = "Reconciling";
 /// Nothing will happen without a person (kstatus: Failed).
 pub const STALLED: &str = "Stalled";
 
+/// The object is over, either way; for kinds that come to an end.
+pub const FINISHED: &str = "Finished";
+
 /// The longest message that the apiserver's own validation of conditions allows.
 const MAX_MESSAGE: usize = 32_768;
 
@@ -51,6 +54,33 @@ pub fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Conditio
 /// Whether the condition of that type is True.
 pub fn holds(conditions: &[Condition], type_: &str) -> bool {
     find(conditions, type_).is_some_and(|condition| condition.status == "True")
+}
+
+/// Ready, Reconciling and Stalled, as a situation stands.
+pub type Standing = (bool, bool, bool);
+
+/// Sets Ready, Reconciling and Stalled, with one reason and message for all of them.
+pub fn set_standing(conditions: &mut Vec<Condition>, standing: Standing, reason: &str, message: &str, seen: Seen) {
+    let (ready, reconciling, stalled) = standing;
+    for (type_, holds) in [(READY, ready), (RECONCILING, reconciling), (STALLED, stalled)] {
+        set(conditions, type_, holds, reason, message, seen);
+    }
+}
+
+/// What conditions say, without wording and time.
+pub fn gist(conditions: &[Condition]) -> Vec<(&str, &str, &str)> {
+    let bare = |condition| {
+        let Condition { type_, status, reason, .. }: &Condition = condition;
+        (type_.as_str(), status.as_str(), reason.as_str())
+    };
+    let mut gist: Vec<_> = conditions.iter().map(bare).collect();
+    gist.sort_unstable();
+    gist
+}
+
+/// Kubernetes keeps whole seconds; what is compared with what was read back must be whole too.
+pub fn whole_second(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
 /// When, and of which generation, a condition is said.

@@ -27,6 +27,8 @@ pub enum Executed {
     Refused(ObjectId, ApiError),
     /// Somebody else's object has the name; what came before it was done.
     Foreign(ObjectId),
+    /// A child of the owner's past self has the name, and will be collected; what came before it was done.
+    Leftover(ObjectId),
 }
 
 /// Verifies the checks and carries out the actions, in order; pods that are created, or deleted, one after another go in
@@ -66,8 +68,7 @@ async fn act<A: ApiServer>(api: &A, action: &Action) -> Result<Executed, ApiErro
         Action::Create { id, owner_uid, object } => match api.create(id.resource, &id.namespace, object).await {
             Ok(()) => Ok(Executed::Done),
             Err(ApiError::AlreadyExists(_)) => Ok(match api.read(id).await? {
-                Some(present) if controller_uid(&present) == Some(owner_uid) => Executed::Done,
-                Some(_) => Executed::Foreign(id.clone()),
+                Some(present) => already_there(id, owner_uid, object, &present),
                 // Gone again by now: no obstacle, and the next reconcile finds it missing.
                 None => Executed::Stale(format!("{id} was there and is gone")),
             }),
@@ -81,12 +82,23 @@ async fn act<A: ApiServer>(api: &A, action: &Action) -> Result<Executed, ApiErro
     }
 }
 
-fn controller_uid(object: &Value) -> Option<&String> {
+fn controller(object: &Value) -> Option<&Value> {
     let references = object["metadata"]["ownerReferences"].as_array()?;
-    let controller = references.iter().find(|reference| reference["controller"].as_bool() == Some(true))?;
-    match &controller["uid"] {
-        Value::String(uid) => Some(uid),
-        _ => None,
+    references.iter().find(|reference| reference["controller"].as_bool() == Some(true))
+}
+
+/// What an object means that already has the name of a child.
+fn already_there(id: &ObjectId, owner_uid: &str, wanted: &Value, present: &Value) -> Executed {
+    let hash = |object: &Value| object["metadata"]["annotations"][names::ANNOTATION_REVISION_HASH].clone();
+    let owner = |object: &Value| controller(object).map(|owner| (owner["kind"].clone(), owner["name"].clone()));
+    match controller(present).and_then(|owner| owner["uid"].as_str()) {
+        Some(uid) if uid == owner_uid => match hash(present) == hash(wanted) {
+            true => Executed::Done,
+            // Numbered by a cache that did not show the last revision yet.
+            false => Executed::Stale(format!("{id} is there, and holds something else")),
+        },
+        Some(_) if owner(present) == owner(wanted) => Executed::Leftover(id.clone()),
+        _ => Executed::Foreign(id.clone()),
     }
 }
 

@@ -11,6 +11,7 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::Deserialize;
 
+use super::container::{ContainerFacts, ContainerState, WatchedContainer};
 use super::index::{Child, ChildMeta};
 use crate::names;
 
@@ -25,6 +26,10 @@ pub struct PodFacts {
     pub rank: u32,
     /// Annotation: hash of what it was launched from.
     pub launch_hash: String,
+    /// Label: revision that it serves.
+    pub revision: i64,
+    /// Whether it is in the endpoints of its Services (condition Ready).
+    pub ready: bool,
     /// When its deletion was asked for, by whomever.
     pub delete_asked_at: Option<Timestamp>,
     /// Node that it is bound to.
@@ -60,42 +65,6 @@ pub enum Phase {
     /// The node does not answer; or a phase of which we know nothing.
     #[serde(other)]
     Unknown,
-}
-
-/// What is kept of a container.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ContainerFacts {
-    /// Its name.
-    pub name: String,
-    /// Whether it is an init container.
-    pub init: bool,
-    /// What it is doing.
-    pub state: ContainerState,
-}
-
-/// What a container is doing.
-#[derive(Clone, Debug, PartialEq)]
-pub enum ContainerState {
-    /// Not started, with the kubelet's reason and message.
-    Waiting(String, String),
-    /// Running.
-    Running,
-    /// Ended.
-    Ended(Ended),
-}
-
-/// How a container ended.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Ended {
-    /// Exit code; 128 and the signal's number when killed by one.
-    pub exit_code: i32,
-    /// The kubelet's word, for instance OOMKilled.
-    pub reason: Option<String>,
-    /// Termination message or the end of the log.
-    pub message: Option<String>,
-    /// When.
-    pub finished_at: Option<Time>,
 }
 
 impl PodFacts {
@@ -173,42 +142,6 @@ struct WatchedCondition {
     last_transition_time: Option<Time>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
-struct WatchedContainer {
-    name: String,
-    #[serde(default)]
-    state: WatchedState,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct WatchedState {
-    waiting: Option<WatchedWaiting>,
-    running: Option<serde::de::IgnoredAny>,
-    terminated: Option<Ended>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct WatchedWaiting {
-    reason: String,
-    message: String,
-}
-
-impl WatchedContainer {
-    fn facts(self, init: bool) -> ContainerFacts {
-        let state = match self.state {
-            WatchedState { terminated: Some(ended), .. } => ContainerState::Ended(ended),
-            WatchedState { running: Some(_), .. } => ContainerState::Running,
-            WatchedState { waiting, .. } => {
-                let waiting = waiting.unwrap_or_default();
-                ContainerState::Waiting(waiting.reason, waiting.message)
-            }
-        };
-        ContainerFacts { name: self.name, init, state }
-    }
-}
-
 impl From<WatchedPod> for PodFacts {
     fn from(pod: WatchedPod) -> Self {
         let WatchedPod { metadata, spec, status } = pod;
@@ -225,11 +158,14 @@ impl From<WatchedPod> for PodFacts {
         let none = BTreeMap::new();
         let labels = metadata.labels.as_ref().unwrap_or(&none);
         let number = |label: &str| labels.get(label).and_then(|value| value.parse().ok()).unwrap_or_default();
+        let ready = condition("Ready", "True").is_some();
         let annotations = metadata.annotations.as_ref().unwrap_or(&none);
         PodFacts {
             meta: ChildMeta::new(&metadata),
             attempt: number(names::LABEL_ATTEMPT),
             rank: number(names::LABEL_RANK),
+            revision: labels.get(names::LABEL_REVISION).and_then(|value| value.parse().ok()).unwrap_or_default(),
+            ready,
             launch_hash: annotations.get(names::ANNOTATION_LAUNCH_HASH).cloned().unwrap_or_default(),
             delete_asked_at: delete_asked_at(&metadata),
             node: spec.node_name,

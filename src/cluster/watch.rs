@@ -1,6 +1,6 @@
 //! Feeding caches from watches.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::channel::mpsc;
 use futures::{SinkExt, Stream, StreamExt};
@@ -16,6 +16,11 @@ pub const TRIGGER_BUFFER: usize = 1024;
 
 /// A cache behind a lock: `pick` finds the index of one kind in it.
 pub type Shared<C> = Arc<Mutex<C>>;
+
+/// Locks, also after a panic elsewhere: what these locks guard is whole after every statement.
+pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Keeps the index of one kind of child current from its watch.
 ///
@@ -44,7 +49,7 @@ pub async fn feed<K, T, C>(
         };
         let complete = matches!(event, Event::InitDone);
         let concerned = {
-            let mut caches = caches.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut caches = locked(&caches);
             take_in(pick(&mut caches), event)
         };
         // The listeners start once all caches are filled: announcing the first list would wait for them for ever.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::observe::Observed;
 use crate::cluster::endpoints::{ServiceFacts, SliceFacts};
-use crate::cluster::index::{OwnedIndex, OwnerKey};
+use crate::cluster::index::OwnedIndex;
 use crate::cluster::pod::PodFacts;
 use crate::names;
 
@@ -18,9 +18,6 @@ pub struct Caches {
     /// EndpointSlices.
     pub slices: OwnedIndex<SliceFacts>,
 }
-
-/// Kind of the owner that this controller answers for.
-const OWNER_KIND: &str = "TrainingJob";
 
 impl Caches {
     /// The children of a job, each as its own cache has it.
@@ -40,11 +37,6 @@ impl Caches {
     }
 }
 
-/// Whether a change concerns a TrainingJob.
-pub fn concerns_us(key: &OwnerKey) -> bool {
-    key.owner.kind == OWNER_KIND
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,7 +48,7 @@ mod tests {
             meta: ChildMeta {
                 namespace: "ns".into(),
                 name,
-                owner: Some(Owner { kind: OWNER_KIND.into(), name: "j".into(), uid: "u".into() }),
+                owner: Some(Owner { kind: "TrainingJob".into(), name: "j".into(), uid: "u".into() }),
                 ..ChildMeta::default()
             },
             rank,

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::caches::{Caches, concerns_us};
+use super::caches::Caches;
 use super::observe::Memory;
 use super::reconcile::reconcile;
 use crate::api::TrainingJob;
@@ -43,7 +43,7 @@ impl SimulatedOperator for Operator {
             Resource::EndpointSlice => feed(&mut self.caches.slices, &delivery, |slice: WatchedSlice| slice.into()),
             _ => return Vec::new(),
         };
-        concerned.into_iter().filter(concerns_us).map(job_of).collect()
+        concerned.into_iter().filter(|key| key.owner.kind == "TrainingJob").map(job_of).collect()
     }
 
     async fn reconcile(&mut self, api: &World, key: &ObjectId, now: Timestamp) -> Result<Option<Timestamp>, String> {

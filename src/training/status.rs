@@ -6,16 +6,14 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
-use super::observe::{Refusal, RefusalKind};
 use super::policy::rank_state::Failure;
 use super::policy::results::Refused;
-use super::validate::Problem;
-use crate::api::conditions::{self, READY, RECONCILING, STALLED, Seen};
+use crate::api::conditions::{self, FINISHED, Seen, Standing, gist, set_standing, whole_second};
 use crate::api::{AttemptRecord, MAX_ATTEMPT_RECORDS, TrainingJobStatus};
+use crate::cluster::problem::{Problem, told};
+use crate::cluster::refusal::{Refusal, RefusalKind};
 use crate::text::shorten;
 
-/// Condition: the job is over, either way.
-pub const FINISHED: &str = "Finished";
 /// Condition: the job ended well.
 pub const COMPLETE: &str = "Complete";
 /// Condition: the job failed for good.
@@ -152,7 +150,7 @@ impl State {
     }
 
     /// Ready, Reconciling and Stalled, by the table in ARCHITECTURE.md.
-    fn standing(self) -> (bool, bool, bool) {
+    fn standing(self) -> Standing {
         match self {
             State::Invalid | State::Refused | State::NameTaken | State::Failed => (false, false, true),
             State::QuotaExceeded | State::Starting | State::Waiting | State::Restarting | State::Suspending => {
@@ -172,7 +170,7 @@ impl Situation {
                 RefusalKind::Content => State::Refused,
                 RefusalKind::Quota => State::QuotaExceeded,
                 RefusalKind::Foreign => State::NameTaken,
-                RefusalKind::Unanswered => State::Waiting,
+                RefusalKind::Leftover | RefusalKind::Unanswered => State::Waiting,
             },
             Situation::Starting { why: None, .. } => State::Starting,
             Situation::Starting { why: Some(_), .. } => State::Waiting,
@@ -187,17 +185,8 @@ impl Situation {
 
     fn message(&self, status: &TrainingJobStatus) -> String {
         match self {
-            Situation::Invalid(problems) => problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
-            Situation::Refused(refusal) => match refusal.kind {
-                RefusalKind::Content => format!(
-                    "the apiserver refuses {}; asked again every 5 minutes, and at once after an edit (a template can be \
-                     edited while suspend is true)",
-                    refusal.message
-                ),
-                RefusalKind::Quota => format!("waiting for quota: {}", refusal.message),
-                RefusalKind::Foreign => refusal.message.clone(),
-                RefusalKind::Unanswered => format!("asking again: {}", refusal.message),
-            },
+            Situation::Invalid(problems) => told(problems),
+            Situation::Refused(refusal) => refusal.told(" (a template can be edited while suspend is true)"),
             Situation::Starting { started: 0, nodes, why: None } => {
                 format!("starting {nodes} {}", pods(*nodes as usize))
             }
@@ -248,12 +237,9 @@ fn complete_message(status: &TrainingJobStatus, refused: Option<Refused>) -> Str
 pub fn describe(status: &mut TrainingJobStatus, situation: &Situation, seen: Seen) {
     let state = situation.state();
     let message = shorten(&situation.message(status), LONGEST_MESSAGE).to_owned();
-    let (ready, reconciling, stalled) = state.standing();
     let reason = state.as_str();
     let list = &mut status.conditions;
-    for (type_, holds) in [(READY, ready), (RECONCILING, reconciling), (STALLED, stalled)] {
-        conditions::set(list, type_, holds, reason, &message, seen);
-    }
+    set_standing(list, state.standing(), reason, &message, seen);
     if state == State::Suspended {
         conditions::set(list, SUSPENDED, true, reason, &message, seen);
     } else {
@@ -312,11 +298,6 @@ pub fn summary(record: &AttemptRecord) -> String {
     }
 }
 
-/// Kubernetes keeps whole seconds; what is compared with what was read back must be whole too.
-pub fn whole_second(time: Timestamp) -> Timestamp {
-    Timestamp::from_second(time.as_second()).unwrap_or(time)
-}
-
 /// Whether the job is over.
 pub fn is_finished(status: &TrainingJobStatus) -> bool {
     conditions::holds(&status.conditions, FINISHED)
@@ -324,26 +305,22 @@ pub fn is_finished(status: &TrainingJobStatus) -> bool {
 
 /// Whether two statuses differ in more than wording and counts, so that the new one cannot wait.
 pub fn differs_materially(old: &TrainingJobStatus, new: &TrainingJobStatus) -> bool {
-    let bare = |status: &TrainingJobStatus| {
-        let mut bare = status.clone();
-        bare.message = None;
-        bare.pods = None;
-        bare.launched_attempt = None;
-        bare.succeeded_ranks = None;
-        bare.effective = None;
-        let mut standing: Vec<(String, String, String)> = std::mem::take(&mut bare.conditions)
-            .into_iter()
-            .map(|condition| (condition.type_, condition.status, condition.reason))
-            .collect();
-        standing.sort();
-        (bare, standing)
+    let bare = |status: &TrainingJobStatus| TrainingJobStatus {
+        message: None,
+        pods: None,
+        launched_attempt: None,
+        succeeded_ranks: None,
+        effective: None,
+        conditions: Vec::new(),
+        ..status.clone()
     };
-    bare(old) != bare(new)
+    gist(&old.conditions) != gist(&new.conditions) || bare(old) != bare(new)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::conditions::{READY, RECONCILING, STALLED};
 
     fn seen(second: i64) -> Seen {
         Seen { now: Timestamp::from_second(second).unwrap(), generation: Some(1) }

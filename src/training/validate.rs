@@ -3,8 +3,6 @@
 //! Admission (the CRD's rules and the ValidatingAdmissionPolicies) refuses most of this earlier; an apiserver may lack
 //! them, so nothing downstream relies on that. Here defaults become values.
 
-use std::fmt;
-
 use jiff::SignedDuration;
 use serde_json::Value;
 
@@ -12,14 +10,12 @@ use crate::api::{
     Duration, EffectiveSpec, FailureLogs, Framework, MAX_NODES, PodTemplate, ProcessesPerNode, TrainingJob,
     TrainingJobSpec, reserved,
 };
+use crate::cluster::problem::{Problem, check_name, check_template_metadata, primary_container};
 use crate::names;
-use crate::text::shorten;
 
 const DEFAULT_MAX_RESTARTS: i32 = 3;
 const DEFAULT_BACKOFF: SignedDuration = SignedDuration::from_secs(1);
 const DEFAULT_MAX_BACKOFF: SignedDuration = SignedDuration::from_mins(5);
-/// Longest part of a wrong value that is quoted, in bytes: it may be a whole tree.
-const LONGEST_VALUE: usize = 200;
 const SHARED_MEMORY_PATH: &str = "/dev/shm";
 
 /// A TrainingJob whose spec makes sense, with every default filled in.
@@ -88,30 +84,6 @@ impl ValidJob {
     }
 }
 
-/// Why a spec cannot be carried out: field, value, remedy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// Path of the field, as in `spec.template.spec.hostname`.
-    pub field: String,
-    /// What it holds.
-    pub value: String,
-    /// What to do about it.
-    pub remedy: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {}", self.field, self.value, self.remedy)
-    }
-}
-
-impl Problem {
-    fn new(field: &str, value: impl ToString, remedy: &str) -> Self {
-        let value = shorten(&value.to_string(), LONGEST_VALUE).to_owned();
-        Problem { field: field.to_owned(), value, remedy: remedy.to_owned() }
-    }
-}
-
 /// Checks a job and fills in its defaults, or names every problem at once.
 pub fn validate(job: &TrainingJob) -> Result<ValidJob, Vec<Problem>> {
     // Without `..`, so that a new field does not compile until somebody has thought about it here.
@@ -130,7 +102,7 @@ pub fn validate(job: &TrainingJob) -> Result<ValidJob, Vec<Problem>> {
     } = &job.spec;
     let mut problems = Vec::new();
     let name = job.metadata.name.clone().unwrap_or_default();
-    check_name(&name, &mut problems);
+    check_name(&name, "job", &mut problems);
 
     let nodes = nodes.unwrap_or(1);
     if !(1..=MAX_NODES).contains(&nodes) {
@@ -180,18 +152,6 @@ pub fn validate(job: &TrainingJob) -> Result<ValidJob, Vec<Problem>> {
     })
 }
 
-fn check_name(name: &str, problems: &mut Vec<Problem>) {
-    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    let fits = name.len() <= 63
-        && name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name.chars().all(inner)
-        && !name.ends_with('-');
-    if !fits {
-        let remedy = "rename the job: a letter first, then at most 62 of a-z, 0-9 and '-', not ending in '-'";
-        problems.push(Problem::new("metadata.name", name, remedy));
-    }
-}
-
 fn check_processes(
     processes: Option<ProcessesPerNode>,
     framework: Framework,
@@ -213,7 +173,7 @@ fn check_processes(
 
 /// Checks the template for what the operator owns; answers the name of the training container.
 fn check_template(template: &Value, framework: Framework, problems: &mut Vec<Problem>) -> String {
-    check_template_metadata(&template["metadata"], problems);
+    check_template_metadata(&template["metadata"], "job", problems);
     let spec = &template["spec"];
     for field in ["hostname", "subdomain"] {
         if let Some(value) = spec.get(field) {
@@ -227,7 +187,7 @@ fn check_template(template: &Value, framework: Framework, problems: &mut Vec<Pro
     }
     let no_containers = Vec::new();
     let containers = spec["containers"].as_array().unwrap_or(&no_containers);
-    let container = primary_container(template, containers, problems);
+    let container = primary_container(template, "trains", problems);
     for (index, candidate) in containers.iter().enumerate() {
         if candidate["name"].as_str() != Some(container.as_str()) {
             continue;
@@ -249,50 +209,6 @@ fn check_template(template: &Value, framework: Framework, problems: &mut Vec<Pro
         }
     }
     container
-}
-
-fn check_template_metadata(metadata: &Value, problems: &mut Vec<Problem>) {
-    for (field, value) in metadata.as_object().into_iter().flatten() {
-        let path = format!("spec.template.metadata.{field}");
-        match field.as_str() {
-            "labels" | "annotations" => {
-                for key in value.as_object().into_iter().flat_map(|map| map.keys()) {
-                    if key.starts_with(names::RESERVED_PREFIX) {
-                        problems.push(Problem::new(&path, key, "remove it: keys of trainyard.dev/ are the operator's"));
-                    }
-                }
-            }
-            // kubectl and client libraries write this one on their own, as null.
-            "creationTimestamp" if value.is_null() => {}
-            "namespace" => {
-                let remedy = "remove it: pods run in the namespace of their job, never in another";
-                problems.push(Problem::new(&path, value, remedy));
-            }
-            _ => problems.push(Problem::new(&path, value, "remove it: only labels and annotations may be set")),
-        }
-    }
-}
-
-fn primary_container(template: &Value, containers: &[Value], problems: &mut Vec<Problem>) -> String {
-    const FIELD: &str = "spec.template.metadata.annotations[kubectl.kubernetes.io/default-container]";
-    let names: Vec<&str> = containers.iter().filter_map(|container| container["name"].as_str()).collect();
-    let named = template["metadata"]["annotations"][names::ANNOTATION_DEFAULT_CONTAINER].as_str();
-    match (named, names.as_slice()) {
-        (_, []) => {
-            problems.push(Problem::new("spec.template.spec.containers", "[]", "add the container that trains"));
-        }
-        (Some(name), _) if names.contains(&name) => return name.to_owned(),
-        (Some(name), _) => {
-            let remedy = format!("name one of the containers: {}", names.join(", "));
-            problems.push(Problem::new(FIELD, name, &remedy));
-        }
-        (None, [only]) => return (*only).to_owned(),
-        (None, _) => {
-            let remedy = format!("name the container that trains, one of: {}", names.join(", "));
-            problems.push(Problem::new(FIELD, format!("missing, with {} containers", names.len()), &remedy));
-        }
-    }
-    String::new()
 }
 
 fn check_shared_memory(

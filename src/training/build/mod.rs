@@ -4,27 +4,19 @@ pub mod env;
 pub mod pod;
 pub mod service;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::validate::ValidJob;
+use crate::cluster::build;
+use crate::cluster::port::Resource;
 use crate::names;
 
-/// The ownerReference of every child. `blockOwnerDeletion` stays unset: setting it needs a right to the owner's
-/// finalizers, and nothing outside the cluster has to be undone.
+/// The ownerReference of every child.
 pub(crate) fn owner_reference(job: &ValidJob) -> Value {
-    json!({
-        "apiVersion": "trainyard.dev/v1alpha1",
-        "kind": "TrainingJob",
-        "name": job.name,
-        "uid": job.uid,
-        "controller": true,
-    })
+    build::owner_reference(Resource::TrainingJob, &job.name, &job.uid)
 }
 
-/// The labels of every child. Labels of the job itself are not copied: Argo CD would take the children for its own.
+/// The labels of every child.
 pub(crate) fn common_labels(job: &ValidJob) -> Value {
-    json!({
-        "app.kubernetes.io/managed-by": names::OPERATOR,
-        names::LABEL_JOB: job.name,
-    })
+    build::common_labels(names::LABEL_JOB, &job.name)
 }

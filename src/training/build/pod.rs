@@ -1,9 +1,10 @@
 //! The pod of one rank in one attempt.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{common_labels, env, owner_reference};
 use crate::api::FailureLogs;
+use crate::cluster::build::{merged, push};
 use crate::names;
 use crate::training::validate::{SharedMemory, ValidJob};
 
@@ -45,12 +46,6 @@ fn labels(job: &ValidJob, template: &Value, rank: u32, attempt: u32) -> Value {
     merged(&merged(&template["metadata"]["labels"], &common_labels(job)), &own)
 }
 
-/// Both maps in one; the second wins.
-fn merged(first: &Value, second: &Value) -> Value {
-    let maps = [first, second].into_iter().filter_map(Value::as_object);
-    maps.flatten().map(|(key, value)| (key.clone(), value.clone())).collect::<Map<_, _>>().into()
-}
-
 fn edit_container(job: &ValidJob, template: &Value, spec: &mut Value, rank: u32, attempt: u32) {
     let containers = spec["containers"].as_array_mut().into_iter().flatten();
     for container in containers.filter(|container| container["name"].as_str() == Some(&job.container)) {
@@ -75,13 +70,6 @@ fn edit_container(job: &ValidJob, template: &Value, spec: &mut Value, rank: u32,
             let volume = json!({"medium": "Memory", "sizeLimit": size});
             push(&mut spec["volumes"], json!({"name": SHARED_MEMORY_VOLUME, "emptyDir": volume}));
         }
-    }
-}
-
-fn push(list: &mut Value, item: Value) {
-    match list {
-        Value::Array(items) => items.push(item),
-        absent => *absent = json!([item]),
     }
 }
 

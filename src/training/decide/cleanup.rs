@@ -33,7 +33,7 @@ pub(super) fn tidy(
         plan.actions.extend(observed.service.iter().map(|service| delete(Resource::Service, &service.meta)));
     } else {
         // DNS goes first here too: an address of an ended pod may soon be another pod's.
-        let slices = observed.slices.iter().filter(|slice| !memory.awaits(&slice.meta));
+        let slices = observed.slices.iter().filter(|slice| !memory.awaits(slice));
         plan.actions.extend(launch::empty_slices(slices.map(AsRef::as_ref)));
     }
     // A job that ended well may still have sidecars running, one that failed may have other ranks. Pods that end by

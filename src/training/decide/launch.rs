@@ -9,10 +9,11 @@ use crate::api::conditions;
 use crate::cluster::endpoints::{EndpointFacts, SliceFacts};
 use crate::cluster::plan::{Action, Plan};
 use crate::cluster::port::{ObjectId, Resource};
+use crate::cluster::refusal::Refusal;
+use crate::cluster::waiting;
 use crate::names::{self, AddressFamily};
 use crate::training::build::{pod::build_pod, service};
-use crate::training::observe::Refusal;
-use crate::training::policy::{rank_state::RankState, waiting};
+use crate::training::policy::rank_state::RankState;
 use crate::training::status::{SUSPENDED, Situation};
 use crate::training::validate::ValidJob;
 
@@ -31,7 +32,7 @@ pub(super) fn launch(view: &View) -> Plan<TrainingJobStatus> {
         let next = format!("restart {} of {} comes at {at:.0}", view.restarts(), view.valid.max_restarts);
         return view.say(&Situation::Restarting { next }).waking_at(Some(at)).waking_at(outcome::deadline(view));
     }
-    let refusal = view.memory.refusal.as_ref().filter(|refusal| refusal.generation == view.job.metadata.generation);
+    let refusal = view.memory.writes.refusal.as_ref().filter(|refusal| refusal.holds_for(view.job.metadata.generation));
     let (mut actions, wake_at) = name_writes(view);
     // What was refused is not asked for again before its time, and neither is what would follow it.
     let refusal = refusal.filter(|_| !view.missing.is_empty() || !actions.is_empty());
@@ -49,7 +50,7 @@ pub(super) fn launch(view: &View) -> Plan<TrainingJobStatus> {
     }
     let more_to_create = (view.missing.len() > MOST_CREATES && refusal.is_none()).then_some(view.now);
     let mut plan = view.say(&situation(view, refusal));
-    for at in [wake_at, refusal.map(|refusal| refusal.until), view.memory.doubt_at(), more_to_create] {
+    for at in [wake_at, refusal.map(|refusal| refusal.until), view.memory.writes.doubt_at(), more_to_create] {
         plan = plan.waking_at(at);
     }
     plan.checks = checks;
@@ -107,7 +108,8 @@ fn name_writes(view: &View) -> (Vec<Action>, Option<Timestamp>) {
         return (Vec::new(), None);
     }
     let service_name = names::service(&job.name, &job.uid);
-    let has_service = view.observed.service.is_some() || view.memory.created.contains_key(&service_name);
+    let has_service =
+        view.observed.service.is_some() || view.memory.writes.has_created(Resource::Service, &service_name);
     let mut actions: Vec<Action> = (!has_service)
         .then(|| create(job, Resource::Service, &service_name, service::build_service(job)))
         .into_iter()
@@ -139,9 +141,9 @@ fn slice_write(view: &View, family: AddressFamily, wanted: &[EndpointFacts]) -> 
     let name = names::endpoint_slice(&job.name, &job.uid, family);
     let present = view.observed.slices.iter().find(|slice| slice.meta.name == name);
     match present {
-        Some(slice) if slice.endpoints == wanted || view.memory.awaits(&slice.meta) => None,
+        Some(slice) if slice.endpoints == wanted || view.memory.awaits(slice) => None,
         Some(slice) => Some(change_slice(slice, family, wanted)),
-        None if wanted.is_empty() || view.memory.created.contains_key(&name) => None,
+        None if wanted.is_empty() || view.memory.writes.has_created(Resource::EndpointSlice, &name) => None,
         None => Some(create(job, Resource::EndpointSlice, &name, service::build_slice(job, family, wanted))),
     }
 }
@@ -156,11 +158,7 @@ pub(super) fn clear_stale_names(view: &View) -> Vec<Action> {
     let suffix = format!("-{}", view.attempt);
     let of_older = |slice: &SliceFacts| slice.endpoints.iter().any(|endpoint| !endpoint.hostname.ends_with(&suffix));
     empty_slices(
-        view.observed
-            .slices
-            .iter()
-            .filter(|slice| of_older(slice) && !view.memory.awaits(&slice.meta))
-            .map(AsRef::as_ref),
+        view.observed.slices.iter().filter(|slice| of_older(slice) && !view.memory.awaits(slice)).map(AsRef::as_ref),
     )
 }
 

@@ -27,7 +27,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::observe::{Memory, Observed};
 use super::status::{self, Situation, State};
 use super::validate::validate;
-use crate::api::conditions::Seen;
+use crate::api::conditions::{Seen, whole_second};
 use crate::api::{TrainingJob, TrainingJobStatus};
 use crate::cluster::plan::{Plan, Publish};
 use view::View;
@@ -71,7 +71,7 @@ fn say(
 ) -> Plan<TrainingJobStatus> {
     let old = status.clone();
     let mut new = status;
-    status::describe(&mut new, situation, Seen { now: status::whole_second(now), generation: job.metadata.generation });
+    status::describe(&mut new, situation, Seen { now: whole_second(now), generation: job.metadata.generation });
     let publish = urgency(&old, &new, situation.state(), memory, now);
     Plan::status_only(new, publish)
 }
@@ -79,9 +79,9 @@ fn say(
 /// How soon a changed status has to be written: a new situation at once, progress within one at intervals.
 fn urgency(old: &TrainingJobStatus, new: &TrainingJobStatus, state: State, memory: &Memory, now: Timestamp) -> Publish {
     let untouched = old.observed_generation.unwrap_or(-1) < 0;
-    match memory.published_at {
+    match memory.writes.published_at {
         _ if untouched && matches!(state, State::Starting | State::Waiting) => {
-            Publish::By(memory.noticed_at.unwrap_or(now) + FIRST_STATUS_DELAY)
+            Publish::By(memory.writes.noticed_at.unwrap_or(now) + FIRST_STATUS_DELAY)
         }
         _ if untouched && state == State::Running => {
             Publish::By(memory.running_since.unwrap_or(now) + FIRST_RUNNING_DELAY)

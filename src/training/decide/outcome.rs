@@ -7,9 +7,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
 use super::view::View;
+use crate::api::conditions::whole_second;
 use crate::api::{FailureLogs, TrainingJobStatus};
+use crate::cluster::container::ContainerState;
 use crate::cluster::plan::{Plan, Publish};
-use crate::cluster::pod::ContainerState;
 use crate::training::policy::backoff;
 use crate::training::policy::culprit::{culprit, settles_at};
 use crate::training::policy::rank_state::{Failure, RankState, lost};
@@ -124,7 +125,7 @@ pub(super) fn leave_suspended(view: &View) -> Option<Plan<TrainingJobStatus>> {
 fn retry_time(view: &View, failure: &Failure) -> Option<Timestamp> {
     let wait = backoff::wait_before(view.restarts() + 1, view.valid.backoff, view.valid.max_backoff);
     let oldest = view.now.checked_sub(SignedDuration::from_mins(1)).ok()?;
-    failure.time.clamp(oldest, view.now).checked_add(wait).ok().map(status::whole_second)
+    failure.time.clamp(oldest, view.now).checked_add(wait).ok().map(whole_second)
 }
 
 /// Puts the next attempt on record. Nothing else happens in this reconcile.

@@ -9,12 +9,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
 use super::*;
+use crate::api::conditions::FINISHED;
 use crate::api::conditions::{self, READY, STALLED};
+use crate::cluster::container::{ContainerState, Ended};
 use crate::cluster::plan::Check;
-use crate::cluster::pod::{ContainerState, Ended, Phase};
+use crate::cluster::pod::Phase;
+use crate::cluster::port::Resource;
+use crate::cluster::refusal::{Refusal, RefusalKind};
 use crate::names::{self, AddressFamily};
-use crate::training::observe::{Refusal, RefusalKind};
-use crate::training::status::{COMPLETE, FAILED, FINISHED, SUSPENDED};
+use crate::training::status::{COMPLETE, FAILED, SUSPENDED};
 use case::{Case, UID, at, holds, ready, seconds, short};
 
 #[test]
@@ -32,9 +35,13 @@ fn a_fresh_job_is_launched_and_its_first_status_waits() {
 #[test]
 fn what_was_created_is_not_created_again_before_the_cache_shows_it() {
     let mut case = Case::new(json!({"nodes": 2})).running(0, 1);
-    case.memory.created.insert(names::pod("j", UID, names::ROLE_WORKER, 1, 1), seconds(0));
-    case.memory.created.insert(names::service("j", UID), seconds(0));
-    case.memory.created.insert(names::endpoint_slice("j", UID, AddressFamily::V4), seconds(0));
+    case.memory.writes.note_created(Resource::Pod, &names::pod("j", UID, names::ROLE_WORKER, 1, 1), seconds(0));
+    case.memory.writes.note_created(Resource::Service, &names::service("j", UID), seconds(0));
+    case.memory.writes.note_created(
+        Resource::EndpointSlice,
+        &names::endpoint_slice("j", UID, AddressFamily::V4),
+        seconds(0),
+    );
     assert!(short(&case.plan()).is_empty());
 }
 
@@ -47,7 +54,7 @@ fn half_an_attempt_is_completed() {
 #[test]
 fn names_are_published_from_rank_0_on_and_in_waves() {
     let mut case = Case::new(json!({"nodes": 3})).running(1, 1).running(2, 1);
-    case.memory.created.insert(names::pod("j", UID, names::ROLE_WORKER, 0, 1), seconds(0));
+    case.memory.writes.note_created(Resource::Pod, &names::pod("j", UID, names::ROLE_WORKER, 0, 1), seconds(0));
     assert_eq!(short(&case.plan()), ["+Service"], "rank 0 has no address yet");
     let mut case = case.running(0, 1);
     assert_eq!(short(&case.plan()), ["+Service", "+EndpointSlice"]);
@@ -222,7 +229,7 @@ fn an_edit_while_suspended_starts_all_pods_again() {
 #[test]
 fn what_was_refused_is_not_asked_for_again_at_once() {
     let mut case = Case::new(json!({}));
-    case.memory.refusal = Some(Refusal {
+    case.memory.writes.refusal = Some(Refusal {
         kind: RefusalKind::Content,
         message: "no such field".into(),
         until: seconds(300),
@@ -253,7 +260,7 @@ fn progress_is_written_at_intervals() {
     case = case.slice(1, 0..2);
     let status = case.plan().status;
     case = case.status(|old| *old = status);
-    case.memory.published_at = Some(seconds(3));
+    case.memory.writes.published_at = Some(seconds(3));
     case.observed.pods.remove(0);
     let plan = case.running(0, 1).at(seconds(4)).plan();
     assert_eq!(plan.status.message.as_deref(), Some("1 of 2 pods have started"));
@@ -306,7 +313,7 @@ fn a_job_is_called_suspended_only_when_the_cluster_says_so_too() {
 #[test]
 fn what_no_cache_ever_shows_is_doubted_in_the_end() {
     let mut case = Case::new(json!({})).at(seconds(5));
-    case.memory.created.insert(names::pod("j", UID, names::ROLE_WORKER, 0, 1), seconds(1));
+    case.memory.writes.note_created(Resource::Pod, &names::pod("j", UID, names::ROLE_WORKER, 0, 1), seconds(1));
     assert_eq!(case.plan().wake_at, Some(seconds(31)));
 }
 

@@ -77,7 +77,7 @@ impl<'a> View<'a> {
             if seen || succeeded.contains(&rank) {
                 continue;
             }
-            if memory.created.contains_key(&pod_name(valid, rank, attempt)) {
+            if memory.writes.has_created(Resource::Pod, &pod_name(valid, rank, attempt)) {
                 unseen += 1;
             } else {
                 missing.push(rank);
@@ -126,7 +126,7 @@ impl<'a> View<'a> {
     /// When the job started, by this operator's clock: as recorded, or when it created the first pod. Timestamps of the
     /// apiserver and of nodes come from other clocks, and a deadline must not depend on how they differ.
     pub(super) fn started_at(&self) -> Option<Timestamp> {
-        let launched = (self.is_begun()).then(|| status::whole_second(self.memory.launched_at.unwrap_or(self.now)));
+        let launched = (self.is_begun()).then(|| conditions::whole_second(self.memory.launched_at.unwrap_or(self.now)));
         self.status.start_time.as_ref().map(|time| time.0).or(launched)
     }
 
@@ -177,7 +177,7 @@ impl<'a> View<'a> {
     }
 
     fn seen(&self) -> Seen {
-        Seen { now: status::whole_second(self.now), generation: self.job.metadata.generation }
+        Seen { now: conditions::whole_second(self.now), generation: self.job.metadata.generation }
     }
 
     /// Identity of the job.

@@ -5,4 +5,3 @@ pub mod culprit;
 pub mod rank_set;
 pub mod rank_state;
 pub mod results;
-pub mod waiting;

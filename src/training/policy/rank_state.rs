@@ -3,11 +3,8 @@
 use jiff::Timestamp;
 
 use crate::api::Cause;
-use crate::cluster::pod::{ContainerState, Ended, Phase, PodFacts};
-use crate::text::shorten;
-
-/// Longest log tail in status, in bytes.
-const LOG_TAIL: usize = 1024;
+use crate::cluster::container::{ContainerState, Ended};
+use crate::cluster::pod::{Phase, PodFacts};
 
 /// How a rank is doing.
 #[derive(Clone, Debug, PartialEq)]
@@ -108,7 +105,7 @@ fn ended_badly(pod: &PodFacts, container: &str, ended: &Ended, time: Timestamp, 
     };
     let message = match cause {
         Cause::OutOfMemory => format!("{place} used more memory than its limit and was killed: raise the memory limit"),
-        Cause::ExitCode => format!("{place} ended with exit code {}{}", ended.exit_code, signal(ended.exit_code)),
+        Cause::ExitCode => format!("{place} ended with exit code {}{}", ended.exit_code, ended.signal()),
         _ => format!("{place} {}, with exit code {}", end_asked_by(pod), ended.exit_code),
     };
     Failure {
@@ -116,7 +113,7 @@ fn ended_badly(pod: &PodFacts, container: &str, ended: &Ended, time: Timestamp, 
         container: Some(container.to_owned()),
         exit_code: Some(ended.exit_code),
         message,
-        log_tail: ended.message.as_deref().and_then(log_tail),
+        log_tail: ended.log_tail(),
         ..failure(pod, time)
     }
 }
@@ -137,7 +134,7 @@ fn never_ended(pod: &PodFacts, now: Timestamp) -> Failure {
             container: Some(container.name.clone()),
             exit_code: Some(ended.exit_code),
             message: format!("{place}: init container {} ended with exit code {}", container.name, ended.exit_code),
-            log_tail: ended.message.as_deref().and_then(log_tail),
+            log_tail: ended.log_tail(),
             ..failure(pod, ended.finished_at.as_ref().map_or(now, |time| time.0))
         },
         _ if evicted => Failure {
@@ -156,30 +153,10 @@ fn never_ended(pod: &PodFacts, now: Timestamp) -> Failure {
     }
 }
 
-fn signal(exit_code: i32) -> &'static str {
-    match exit_code {
-        134 => " (SIGABRT)",
-        137 => " (SIGKILL)",
-        139 => " (SIGSEGV)",
-        143 => " (SIGTERM)",
-        _ => "",
-    }
-}
-
-/// The last bytes of a message, from the beginning of a line if one begins there.
-fn log_tail(message: &str) -> Option<String> {
-    let message = message.trim_end();
-    let skip = message.len() - shorten(message, LOG_TAIL).len();
-    let start = message.ceil_char_boundary(skip);
-    let tail = &message[start..];
-    let whole_lines = if start == 0 { tail } else { tail.split_once('\n').map_or(tail, |(_, rest)| rest) };
-    (!whole_lines.is_empty()).then(|| whole_lines.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::pod::ContainerFacts;
+    use crate::cluster::container::ContainerFacts;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     fn second(second: i64) -> Timestamp {
@@ -192,7 +169,7 @@ mod tests {
     }
 
     fn pod(phase: Phase, state: Option<ContainerState>) -> PodFacts {
-        let containers = state.map(|state| ContainerFacts { name: "c".into(), init: false, state });
+        let containers = state.map(|state| ContainerFacts { name: "c".into(), state, ..ContainerFacts::default() });
         PodFacts { phase, containers: containers.into_iter().collect(), ..PodFacts::default() }
     }
 
@@ -242,15 +219,5 @@ mod tests {
         for (case, pod, expected) in &cases {
             assert_eq!(outcome(pod), *expected, "{case}");
         }
-    }
-
-    #[test]
-    fn a_log_tail_is_short_and_begins_with_a_line() {
-        assert_eq!(log_tail("  \n"), None);
-        assert_eq!(log_tail("one line\n").as_deref(), Some("one line"));
-        let long = format!("{}\nlast line", "x".repeat(2_000));
-        assert_eq!(log_tail(&long).as_deref(), Some("last line"));
-        let unbroken = "é".repeat(2_000);
-        assert!(log_tail(&unbroken).unwrap().len() <= LOG_TAIL + 1);
     }
 }

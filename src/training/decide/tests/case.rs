@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 
 use crate::api::conditions::{self, READY};
 use crate::api::{TrainingJob, TrainingJobStatus};
+use crate::cluster::container::{ContainerFacts, ContainerState, Ended};
 use crate::cluster::endpoints::{EndpointFacts, ServiceFacts, SliceFacts};
 use crate::cluster::index::ChildMeta;
 use crate::cluster::plan::{Action, Plan};
-use crate::cluster::pod::{ContainerFacts, ContainerState, Ended, Phase, PodFacts};
+use crate::cluster::pod::{Phase, PodFacts};
 use crate::names::{self, AddressFamily};
 use crate::training::decide::decide;
 use crate::training::observe::{Memory, Observed};
@@ -54,7 +55,7 @@ impl Case {
     pub(super) fn pod(mut self, rank: u32, attempt: u32, phase: Phase, state: Option<ContainerState>) -> Case {
         let hash = validate(&self.job).map(|valid| valid.launch_hash()).unwrap_or_default();
         let name = names::pod("j", UID, names::ROLE_WORKER, rank, attempt);
-        let containers = state.map(|state| ContainerFacts { name: "c".into(), init: false, state });
+        let containers = state.map(|state| ContainerFacts { name: "c".into(), state, ..ContainerFacts::default() });
         self.observed.pods.push(Arc::new(PodFacts {
             meta: ChildMeta { namespace: "ns".into(), uid: format!("uid-{name}"), name, ..ChildMeta::default() },
             rank,
@@ -83,7 +84,8 @@ impl Case {
     pub(super) fn sidecar_only(mut self, rank: u32, attempt: u32) -> Case {
         self = self.pod(rank, attempt, Phase::Running, Some(ContainerState::Ended(Ended::default())));
         if let Some(pod) = self.observed.pods.last_mut() {
-            let sidecar = ContainerFacts { name: "sidecar".into(), init: false, state: ContainerState::Running };
+            let sidecar =
+                ContainerFacts { name: "sidecar".into(), state: ContainerState::Running, ..ContainerFacts::default() };
             Arc::make_mut(pod).containers.push(sidecar);
         }
         self

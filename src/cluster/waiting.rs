@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::cluster::pod::{ContainerState, PodFacts};
+use super::container::ContainerState;
+use super::pod::PodFacts;
 
 /// The kubelet's reasons that mean "as it should be, just not yet".
 const ORDINARY: [&str; 3] = ["", "ContainerCreating", "PodInitializing"];
@@ -61,7 +62,7 @@ fn scheduler_words(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::pod::ContainerFacts;
+    use crate::cluster::container::ContainerFacts;
 
     fn unschedulable(message: &str) -> PodFacts {
         PodFacts { unschedulable: Some(message.into()), ..PodFacts::default() }
@@ -69,7 +70,10 @@ mod tests {
 
     fn waiting(reason: &str, message: &str) -> PodFacts {
         let state = ContainerState::Waiting(reason.into(), message.into());
-        PodFacts { containers: vec![ContainerFacts { name: "c".into(), init: false, state }], ..PodFacts::default() }
+        PodFacts {
+            containers: vec![ContainerFacts { name: "c".into(), state, ..ContainerFacts::default() }],
+            ..PodFacts::default()
+        }
     }
 
     #[test]

@@ -1,0 +1,137 @@
+//! Containers of pods as far as a controller looks at them.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde::Deserialize;
+
+use crate::text::shorten;
+
+/// Longest log tail in status, in bytes.
+const LOG_TAIL: usize = 1024;
+
+/// What is kept of a container.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ContainerFacts {
+    /// Its name.
+    pub name: String,
+    /// Whether it is an init container.
+    pub init: bool,
+    /// What it is doing.
+    pub state: ContainerState,
+    /// How it ended before it was started again, if it was.
+    pub last_end: Option<Box<Ended>>,
+}
+
+/// What a container is doing.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ContainerState {
+    /// Not started, with the kubelet's reason and message.
+    Waiting(String, String),
+    /// Running.
+    Running,
+    /// Ended.
+    Ended(Ended),
+}
+
+impl Default for ContainerState {
+    /// As it is before the kubelet has said anything.
+    fn default() -> Self {
+        ContainerState::Waiting(String::new(), String::new())
+    }
+}
+
+/// How a container ended.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Ended {
+    /// Exit code; 128 and the signal's number when killed by one.
+    pub exit_code: i32,
+    /// The kubelet's word, for instance OOMKilled.
+    pub reason: Option<String>,
+    /// Termination message or the end of the log.
+    pub message: Option<String>,
+    /// When.
+    pub finished_at: Option<Time>,
+}
+
+impl Ended {
+    /// The signal that ended it, in words to append to the exit code.
+    pub fn signal(&self) -> &'static str {
+        match self.exit_code {
+            134 => " (SIGABRT)",
+            137 => " (SIGKILL)",
+            139 => " (SIGSEGV)",
+            143 => " (SIGTERM)",
+            _ => "",
+        }
+    }
+
+    /// The last bytes of its message, from the beginning of a line if one begins there.
+    pub fn log_tail(&self) -> Option<String> {
+        let message = self.message.as_deref()?.trim_end();
+        let skip = message.len() - shorten(message, LOG_TAIL).len();
+        let start = message.ceil_char_boundary(skip);
+        let tail = &message[start..];
+        let whole_lines = if start == 0 { tail } else { tail.split_once('\n').map_or(tail, |(_, rest)| rest) };
+        (!whole_lines.is_empty()).then(|| whole_lines.to_owned())
+    }
+}
+
+/// A container's status as it comes from a watch.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct WatchedContainer {
+    name: String,
+    #[serde(default)]
+    state: WatchedState,
+    #[serde(default)]
+    last_state: WatchedState,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct WatchedState {
+    waiting: Option<WatchedWaiting>,
+    running: Option<serde::de::IgnoredAny>,
+    terminated: Option<Ended>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct WatchedWaiting {
+    reason: String,
+    message: String,
+}
+
+impl WatchedContainer {
+    /// What is kept of it.
+    pub(super) fn facts(self, init: bool) -> ContainerFacts {
+        let state = match self.state {
+            WatchedState { terminated: Some(ended), .. } => ContainerState::Ended(ended),
+            WatchedState { running: Some(_), .. } => ContainerState::Running,
+            WatchedState { waiting, .. } => {
+                let waiting = waiting.unwrap_or_default();
+                ContainerState::Waiting(waiting.reason, waiting.message)
+            }
+        };
+        ContainerFacts { name: self.name, init, state, last_end: self.last_state.terminated.map(Box::new) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tail(message: &str) -> Option<String> {
+        Ended { message: Some(message.to_owned()), ..Ended::default() }.log_tail()
+    }
+
+    #[test]
+    fn a_log_tail_is_short_and_begins_with_a_line() {
+        assert_eq!(tail("  \n"), None);
+        assert_eq!(tail("one line\n").as_deref(), Some("one line"));
+        let long = format!("{}\nlast line", "x".repeat(2_000));
+        assert_eq!(tail(&long).as_deref(), Some("last line"));
+        let unbroken = "é".repeat(2_000);
+        assert!(tail(&unbroken).unwrap().len() <= LOG_TAIL + 1);
+    }
+}

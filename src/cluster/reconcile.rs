@@ -1,0 +1,148 @@
+//! What every reconcile does once it can decide: execute the plan, publish the status, remember.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use serde_json::json;
+
+use super::execute::{Executed, execute};
+use super::guard::Unreadable;
+use super::managed::{Managed, Remembers, meta};
+use super::plan::{Plan, Publish, earliest};
+use super::port::{ApiError, ApiServer, ObjectId};
+use super::problem::Problem;
+use super::publish::status_patch;
+use super::refusal::Refusal;
+use crate::api::conditions::{FINISHED, Seen, holds, whole_second};
+
+/// How soon a decision is made again when a cache turned out to be behind, should no event come first.
+const STALE_RETRY: SignedDuration = SignedDuration::from_secs(1);
+
+/// What a reconcile came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reconciled {
+    /// Whether anything was written.
+    pub changed: bool,
+    /// When to come again even if nothing happens.
+    pub wake_at: Option<Timestamp>,
+}
+
+impl Reconciled {
+    /// Nothing was written, and a cache is behind: its event is on the way.
+    pub fn stale(now: Timestamp) -> Self {
+        Reconciled { changed: false, wake_at: Some(now + STALE_RETRY) }
+    }
+}
+
+/// Whether the cache does not show our own last word on an object yet, so that nothing can be decided from it.
+pub fn is_behind<O: Managed>(object: &O, memory: &mut O::Memory) -> bool {
+    memory.writes().patched_from.is_some() && memory.writes().patched_from == meta(object).resource_version
+}
+
+/// Decides, executes and publishes.
+///
+/// `decide` is asked a second time when the apiserver refuses something: what is said then names the refusal.
+///
+/// # Errors
+/// What the apiserver answered, if it is worth another try soon.
+pub async fn carry_out<A: ApiServer, O: Managed>(
+    api: &A,
+    object: &O,
+    memory: &mut O::Memory,
+    decide: impl Fn(&O::Memory) -> Plan<O::Status>,
+    now: Timestamp,
+) -> Result<Reconciled, ApiError> {
+    let generation = meta(object).generation;
+    let mut plan = decide(memory);
+    let mut changed = !plan.actions.is_empty();
+    let refusal = match execute(api, &plan.checks, &plan.actions).await? {
+        Executed::Done => {
+            memory.writes().note(&plan.actions, now);
+            memory.acted(&plan.actions, now);
+            None
+        }
+        Executed::Stale(reason) => {
+            tracing::debug!(reason, "a cache is behind; deciding again");
+            return Ok(Reconciled::stale(now));
+        }
+        Executed::Refused(id, error) => Some(Refusal::answered(&id, &error, generation, now)),
+        Executed::Foreign(id) => Some(Refusal::foreign(&id, O::NOUN, generation, now)),
+        Executed::Leftover(id) => Some(Refusal::leftover(&id, O::NOUN, generation, now)),
+    };
+    if refusal.is_some() {
+        memory.writes().refusal = refusal;
+        plan = decide(memory);
+    }
+    memory.decided(&plan.status, now);
+    let (published, publish_at) = publish(api, object, &plan, memory, now).await?;
+    changed |= published;
+    Ok(Reconciled { changed, wake_at: earliest(plan.wake_at, publish_at) })
+}
+
+/// Writes the status if it changed and cannot wait; answers whether it was written, and when it has to be.
+async fn publish<A: ApiServer, O: Managed>(
+    api: &A,
+    object: &O,
+    plan: &Plan<O::Status>,
+    memory: &mut O::Memory,
+    now: Timestamp,
+) -> Result<(bool, Option<Timestamp>), ApiError> {
+    let old = object.status().cloned().unwrap_or_default();
+    let meta = meta(object);
+    let (Some(namespace), Some(name), Some(uid), Some(version)) =
+        (&meta.namespace, &meta.name, &meta.uid, &meta.resource_version)
+    else {
+        return Err(ApiError::Refused("the cache holds an object without a name, UID or resourceVersion".to_owned()));
+    };
+    let Some(patch) = status_patch(&old, &plan.status, uid, version) else {
+        return Ok((false, None));
+    };
+    if let Publish::By(at) = plan.publish
+        && now < at
+    {
+        return Ok((false, Some(at)));
+    }
+    let id = ObjectId::new(O::RESOURCE, namespace, name);
+    let written = api.patch_status(&id, &patch).await?;
+    // An older CRD may drop all that is new to it: then nothing was written, and no event will come.
+    memory.writes().patched_from = Some(version.clone()).filter(|replaced| *replaced != written);
+    memory.writes().published_at = Some(now);
+    memory.published(&plan.status);
+    for event in O::events(&old, &plan.status) {
+        tracing::info!(namespace, name, state = event.reason, "{}", event.note);
+        api.publish_event(&id, uid, &event).await;
+    }
+    Ok((true, None))
+}
+
+/// Says on an object that cannot even be read what is wrong with it; such an object stalls alone.
+///
+/// # Errors
+/// What the apiserver answered to the status.
+pub async fn report_unreadable<A: ApiServer, O: Managed>(
+    api: &A,
+    object: &Unreadable,
+    now: Timestamp,
+) -> Result<Reconciled, ApiError> {
+    let unchanged = Reconciled { changed: false, wake_at: None };
+    let Unreadable { error, metadata: meta, status: old } = object;
+    let (Some(namespace), Some(name), Some(uid)) = (&meta.namespace, &meta.name, &meta.uid) else {
+        return Ok(unchanged);
+    };
+    let conditions: Vec<Condition> = serde_json::from_value(old["conditions"].clone()).unwrap_or_default();
+    if holds(&conditions, FINISHED) {
+        // A newer operator finished it; its outcome stands, whatever we can make of its spec.
+        return Ok(unchanged);
+    }
+    let remedy = "correct it; if the field is newer than this operator, upgrade the operator";
+    let problem = Problem { field: "spec".to_owned(), value: error.clone(), remedy: remedy.to_owned() };
+    let seen = Seen { now: whole_second(now), generation: meta.generation };
+    // What the status says besides stays: it may be of a time when the object could be read.
+    let said = json!(O::unreadable(conditions, problem, seen));
+    if said.as_object().into_iter().flatten().all(|(field, value)| old[field] == *value) {
+        return Ok(unchanged);
+    }
+    let id = ObjectId::new(O::RESOURCE, namespace, name);
+    let patch = json!({"metadata": {"uid": uid, "resourceVersion": meta.resource_version}, "status": said});
+    api.patch_status(&id, &patch).await?;
+    Ok(Reconciled { changed: true, wake_at: None })
+}

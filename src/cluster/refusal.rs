@@ -1,0 +1,93 @@
+//! Creations that the apiserver answered with no, or not at all.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::port::{ApiError, ObjectId};
+
+/// A create that the apiserver answered with no, or not at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What kind of no.
+    pub kind: RefusalKind,
+    /// The apiserver's own words, or what stands in the way.
+    pub message: String,
+    /// When to ask again.
+    pub until: Timestamp,
+    /// Generation of the owner that was refused; a new one is tried at once.
+    pub generation: Option<i64>,
+}
+
+/// What kind of no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// The content will not be taken: somebody has to change it, or the namespace.
+    Content,
+    /// No quota: wait until some is freed.
+    Quota,
+    /// Somebody else's object has the name.
+    Foreign,
+    /// An object of the owner's past self has the name, and is about to be collected.
+    Leftover,
+    /// No answer, or that it cannot do it now: a failing webhook, too many requests.
+    Unanswered,
+}
+
+impl RefusalKind {
+    /// How long to wait before asking again.
+    pub fn pause(self) -> SignedDuration {
+        match self {
+            RefusalKind::Content => SignedDuration::from_mins(5),
+            RefusalKind::Quota => SignedDuration::from_secs(15),
+            RefusalKind::Foreign => SignedDuration::from_mins(1),
+            RefusalKind::Leftover | RefusalKind::Unanswered => SignedDuration::from_secs(2),
+        }
+    }
+}
+
+impl Refusal {
+    /// The apiserver would not create a child.
+    pub fn answered(id: &ObjectId, error: &ApiError, generation: Option<i64>, now: Timestamp) -> Self {
+        let kind = match error {
+            ApiError::QuotaExceeded(_) => RefusalKind::Quota,
+            ApiError::Unavailable(_) => RefusalKind::Unanswered,
+            _ => RefusalKind::Content,
+        };
+        Refusal { kind, message: format!("{id}: {error}"), until: now + kind.pause(), generation }
+    }
+
+    /// Somebody else's object has a child's name. `owner` is the noun for the child's owner.
+    pub fn foreign(id: &ObjectId, owner: &str, generation: Option<i64>, now: Timestamp) -> Self {
+        let kind = RefusalKind::Foreign;
+        let message = format!(
+            "{id} exists and does not belong to this {owner}; it is left untouched: delete it or rename the {owner}"
+        );
+        Refusal { kind, message, until: now + kind.pause(), generation }
+    }
+
+    /// An object of the owner's past self has a child's name.
+    pub fn leftover(id: &ObjectId, owner: &str, generation: Option<i64>, now: Timestamp) -> Self {
+        let kind = RefusalKind::Leftover;
+        let message = format!("{id} belongs to an earlier {owner} of the same name, and is being removed with it");
+        Refusal { kind, message, until: now + kind.pause(), generation }
+    }
+
+    /// What is said of it. `remedy` says what a person may do about content that is refused.
+    pub fn told(&self, remedy: &str) -> String {
+        let message = &self.message;
+        match self.kind {
+            RefusalKind::Content => {
+                format!(
+                    "the apiserver refuses {message}; asked again every 5 minutes, and at once after an edit{remedy}"
+                )
+            }
+            RefusalKind::Quota => format!("waiting for quota: {message}"),
+            RefusalKind::Foreign | RefusalKind::Leftover => message.clone(),
+            RefusalKind::Unanswered => format!("asking again: {message}"),
+        }
+    }
+
+    /// Whether it still holds for an owner of this generation.
+    pub fn holds_for(&self, generation: Option<i64>) -> bool {
+        self.generation == generation
+    }
+}
