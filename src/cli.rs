@@ -19,13 +19,13 @@ pub enum Command {
     /// Runs the operator until it is told to stop (SIGTERM or Ctrl-C).
     ///
     /// It connects with the pod's ServiceAccount, or with a kubeconfig when it runs outside a cluster, waits until it
-    /// holds the lease, and then reconciles every TrainingJob of the cluster.
+    /// holds the lease, and then reconciles every TrainingJob and ModelDeployment of the cluster.
     Run(RunArgs),
     /// Prints the CustomResourceDefinitions as YAML, for `kubectl apply -f -`.
     Crds,
     /// Prints the ValidatingAdmissionPolicies as YAML, for `kubectl apply -f -`.
     ///
-    /// They refuse at once what the operator would otherwise report in a job's status: reserved variables, other
+    /// They refuse at once what the operator would otherwise report in an object's status: reserved variables, other
     /// namespaces, edits of a template while pods run.
     Policies,
 }
@@ -50,7 +50,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "NAME", default_value = "trainyard")]
     pub lease_name: String,
 
-    /// Jobs worked on at a time
+    /// Objects of each kind worked on at a time
     #[arg(long, value_name = "NUMBER", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=512))]
     pub concurrency: u16,
 

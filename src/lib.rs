@@ -1,6 +1,7 @@
 //! Trainyard: a Kubernetes operator for machine-learning workloads.
 //!
-//! Where things are: `api` holds the resources as users write them, `training` the controller of TrainingJobs, `cluster`
+//! Where things are: `api` holds the resources as users write them, `training` the controller of TrainingJobs, `serving` that
+//! of ModelDeployments, `cluster`
 //! what every controller shares, `server` the endpoints for probes and metrics, `testing` the simulated cluster.
 //! ARCHITECTURE.md is the map, with the invariants that hold everywhere.
 
@@ -11,6 +12,7 @@ pub mod manifests;
 pub mod names;
 pub mod operator;
 pub mod server;
+pub mod serving;
 #[cfg(test)]
 mod testing;
 mod text;

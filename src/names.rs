@@ -10,6 +10,8 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::cluster::port::Resource;
+
 /// API group of every kind.
 pub const GROUP: &str = "trainyard.dev";
 /// The operator's name as server-side apply's field manager, as reporter of events and in `managed-by` labels.
@@ -43,6 +45,14 @@ pub const ANNOTATION_CHANGE: &str = "trainyard.dev/change";
 pub const RESERVED_PREFIX: &str = "trainyard.dev/";
 /// Kubernetes' own annotation that names the container a person means when none is given.
 pub const ANNOTATION_DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
+
+/// The label by which an owner's children are found: it holds the owner's name.
+pub fn owner_label(owner: Resource) -> &'static str {
+    match owner {
+        Resource::ModelDeployment => LABEL_DEPLOYMENT,
+        _ => LABEL_JOB,
+    }
+}
 
 /// The only role until roles can be named.
 pub const ROLE_WORKER: &str = "worker";

@@ -2,16 +2,17 @@
 
 use std::future::Future;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures::FutureExt;
+use futures::{FutureExt, future};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::api::TrainingJob;
+use crate::api::{ModelDeployment, TrainingJob};
 use crate::cli::RunArgs;
 use crate::cluster::client::{ApiClient, ConnectError, connect};
 use crate::cluster::controller;
@@ -88,20 +89,34 @@ async fn lead(
     shutdown: impl Future<Output = ()> + Clone + Send + Sync + 'static,
 ) -> Result<(), OperatorError> {
     let api = ApiClient::new(client.clone(), lease.gate(), metrics.clone());
-    let (synced, mut is_synced) = watch::channel(false);
+    let (jobs_synced, mut jobs_are_synced) = watch::channel(false);
+    let (deployments_synced, mut deployments_are_synced) = watch::channel(false);
     let running = Arc::new(AtomicBool::new(true));
     let still_running = running.clone();
     health.set_watchdog(move || still_running.load(Ordering::Relaxed));
     let ready = health.clone();
     tokio::spawn(async move {
-        if is_synced.wait_for(|synced| *synced).await.is_ok() {
-            ready.set_synced(true);
+        for synced in [&mut jobs_are_synced, &mut deployments_are_synced] {
+            if synced.wait_for(|synced| *synced).await.is_err() {
+                return;
+            }
         }
+        ready.set_synced(true);
     });
-    let options = controller::Options { client, api, metrics, concurrency: args.concurrency, synced };
+    let options = |synced| {
+        let (client, api, metrics) = (client.clone(), api.clone(), metrics.clone());
+        controller::Options { client, api, metrics, concurrency: args.concurrency, synced }
+    };
+    let jobs = controller::run::<TrainingJob>(options(jobs_synced), shutdown.clone());
+    let deployments = controller::run::<ModelDeployment>(options(deployments_synced), shutdown.clone());
     let stop = shutdown.clone();
     let mut controllers = tokio::spawn(async move {
-        controller::run::<TrainingJob>(options, stop).await;
+        let (jobs, deployments) = (pin!(jobs), pin!(deployments));
+        // One that ends by itself ends them all; one that was told to stop leaves the others their time.
+        let (_, other) = future::select(jobs, deployments).await.factor_first();
+        if stop.now_or_never().is_some() {
+            other.await;
+        }
         running.store(false, Ordering::Relaxed);
     });
     tokio::select! {

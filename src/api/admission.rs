@@ -1,18 +1,24 @@
 //! Admission policies for what a CRD's own rules cannot see: fields that the schema does not declare.
 //!
 //! CEL inside the API server, so no webhook is needed. Everything here is also checked by
-//! [`crate::training::validate`], since an apiserver may lack the policies.
+//! [`crate::training::validate`] and [`crate::serving::validate`], since an apiserver may lack the policies.
 
 use serde_json::{Value, json};
 
 use super::reserved;
+use crate::names;
 
 /// The ValidatingAdmissionPolicies with their bindings.
 pub fn policies() -> Vec<Value> {
-    vec![policy("trainyard-training-jobs", training_job_rules()), binding("trainyard-training-jobs")]
+    let jobs = spec_policy("trainyard-training-jobs", "trainingjobs", torch_variables(), training_job_rules());
+    let deployments = spec_policy("trainyard-model-deployments", "modeldeployments", json!("[]"), json!([]));
+    [jobs, deployments, revision_policy()].into_iter().flat_map(|policy| [policy.clone(), binding(&policy)]).collect()
 }
 
-fn policy(name: &str, validations: Value) -> Value {
+/// A policy for the specs of one of our kinds: what is common to all pod templates, and rules of its own. `reserved` is a
+/// CEL expression for the variables that the operator sets besides TRAINYARD_*.
+fn spec_policy(name: &str, resource: &str, reserved: Value, rules: Value) -> Value {
+    let rules = template_rules().as_array().into_iter().chain(rules.as_array()).flatten().cloned().collect::<Vec<_>>();
     json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingAdmissionPolicy",
@@ -24,7 +30,7 @@ fn policy(name: &str, validations: Value) -> Value {
                 "apiGroups": ["trainyard.dev"],
                 "apiVersions": ["*"],
                 "operations": ["CREATE", "UPDATE"],
-                "resources": ["trainingjobs"],
+                "resources": [resource],
             }]},
             // What is stored already may be changed in its metadata and status: a finalizer must be removable whatever
             // the spec says.
@@ -38,29 +44,30 @@ fn policy(name: &str, validations: Value) -> Value {
                     "name": "containerEnv",
                     "expression": "variables.template.spec.containers.filter(c, size(variables.template.spec.containers) == 1 || (has(variables.template.metadata) && has(variables.template.metadata.annotations) && 'kubectl.kubernetes.io/default-container' in variables.template.metadata.annotations && variables.template.metadata.annotations['kubectl.kubernetes.io/default-container'] == c.name)).map(c, has(c.env) && c.env != null ? c.env.map(e, e.name) : [])",
                 },
-                {
-                    "name": "reserved",
-                    "expression": format!("object.spec.framework == 'torch' ? {} : []", cel_list(&reserved::TORCH)),
-                },
+                {"name": "reserved", "expression": reserved},
                 {
                     "name": "keys",
                     "expression": "has(variables.template.metadata) ? (has(variables.template.metadata.labels) ? variables.template.metadata.labels.map(k, k) : []) + (has(variables.template.metadata.annotations) ? variables.template.metadata.annotations.map(k, k) : []) : []",
                 },
             ],
-            "validations": validations,
+            "validations": rules,
         },
     })
 }
 
-fn training_job_rules() -> Value {
+fn torch_variables() -> Value {
+    format!("object.spec.framework == 'torch' ? {} : []", cel_list(&reserved::TORCH)).into()
+}
+
+fn template_rules() -> Value {
     json!([
         {
             "expression": "variables.containerEnv.all(names, names.all(n, !(n in variables.reserved) && !n.startsWith('TRAINYARD_')))",
-            "messageExpression": "'spec.template.spec.containers[].env: ' + variables.containerEnv.map(names, names.filter(n, n in variables.reserved || n.startsWith('TRAINYARD_')).join(', ')).join('') + ': remove it: the operator sets it for every attempt'",
+            "messageExpression": "'spec.template.spec.containers[].env: ' + variables.containerEnv.map(names, names.filter(n, n in variables.reserved || n.startsWith('TRAINYARD_')).join(', ')).join('') + ': remove it: the operator sets it itself'",
         },
         {
             "expression": "!has(variables.template.metadata) || !has(variables.template.metadata.namespace)",
-            "messageExpression": "'spec.template.metadata.namespace: ' + string(variables.template.metadata.namespace) + ': remove it: pods run in the namespace of their job, never in another'",
+            "messageExpression": "'spec.template.metadata.namespace: ' + string(variables.template.metadata.namespace) + ': remove it: pods run in the namespace of their owner, never in another'",
         },
         {
             "expression": "!has(variables.template.metadata) || variables.template.metadata.all(k, k in ['labels', 'annotations', 'creationTimestamp', 'namespace'])",
@@ -68,8 +75,13 @@ fn training_job_rules() -> Value {
         },
         {
             "expression": "variables.keys.all(k, !k.startsWith('trainyard.dev/'))",
-            "message": "spec.template.metadata: labels and annotations of trainyard.dev/ are the operator's: remove them",
+            "messageExpression": "'spec.template.metadata: ' + variables.keys.filter(k, k.startsWith('trainyard.dev/')).join(', ') + ': remove it: the operator sets labels and annotations of trainyard.dev/'",
         },
+    ])
+}
+
+fn training_job_rules() -> Value {
+    json!([
         {
             "expression": "oldObject == null || object.spec.template == oldObject.spec.template || (has(oldObject.spec.suspend) && oldObject.spec.suspend)",
             "message": "spec.template can be changed only while the job is suspended: set suspend: true first",
@@ -82,7 +94,34 @@ fn training_job_rules() -> Value {
     ])
 }
 
-fn binding(policy: &str) -> Value {
+/// A revision is immutable: its ControllerRevision by the apiserver's own rules, its Deployment by this one.
+fn revision_policy() -> Value {
+    json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": "trainyard-revisions"},
+        "spec": {
+            // Other people's Deployments pass by here: none of them may be held up by us.
+            "failurePolicy": "Ignore",
+            "matchConstraints": {
+                "objectSelector": {"matchExpressions": [{"key": names::LABEL_REVISION, "operator": "Exists"}]},
+                "resourceRules": [{
+                    "apiGroups": ["apps"],
+                    "apiVersions": ["v1"],
+                    "operations": ["UPDATE"],
+                    "resources": ["deployments"],
+                }],
+            },
+            "validations": [{
+                "expression": "object.spec.template == oldObject.spec.template",
+                "messageExpression": format!("'spec.template: a revision never changes: edit ModelDeployment ' + object.metadata.?labels[?'{}'].orValue('') + ', which makes a new one'", names::LABEL_DEPLOYMENT),
+            }],
+        },
+    })
+}
+
+fn binding(policy: &Value) -> Value {
+    let policy = &policy["metadata"]["name"];
     json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingAdmissionPolicyBinding",

@@ -35,6 +35,11 @@ impl Amount {
         }
     }
 
+    /// Whether it is 0, of however many.
+    pub fn is_nothing(self) -> bool {
+        matches!(self, Amount::Count(0) | Amount::Percent(0))
+    }
+
     /// Whether it is below zero or more than everything; admission refuses it, an apiserver without our schema does not.
     pub fn is_absurd(self) -> bool {
         match self {

@@ -81,20 +81,27 @@ fn one_replica() -> i32 {
 }
 
 /// Where a model comes from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(inline)]
+#[x_kube(
+    validation = Rule::new("self.uri.matches('^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/.*)?$')").message(Message::Expression("self.uri + ': write pvc://CLAIM/PATH, with the name of a PersistentVolumeClaim of this namespace; or leave model out, and let the image bring it'".to_owned())).field_path(".uri"),
+    validation = Rule::new("!self.uri.split('/').exists(part, part == '..')").message(Message::Expression("self.uri + ': remove .. from it: a path leads down from the root of the claim'".to_owned())).field_path(".uri"),
+)]
 pub struct ModelSource {
     /// `pvc://CLAIM/PATH`: a folder or file of a PersistentVolumeClaim in the deployment's namespace. The serving
     /// container finds it, read-only, at /mnt/models, and that path in the variable TRAINYARD_MODEL_DIR.
-    #[schemars(length(max = 1024), regex(pattern = r"^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/.*)?$"))]
+    #[schemars(length(max = 1024))]
     pub uri: String,
 }
 
 /// How one revision replaces another.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(inline)]
+#[x_kube(
+    validation = Rule::new("!has(self.maxSurge) || !has(self.maxUnavailable) || !(string(self.maxSurge) in ['0', '0%']) || !(string(self.maxUnavailable) in ['0', '0%'])").message("maxSurge and maxUnavailable cannot both be 0: no pod could ever be replaced; leave maxUnavailable out, or set one of them to 1").field_path(".maxUnavailable"),
+)]
 pub struct Rollout {
     /// So many pods more than `replicas` while a revision is replaced: a number, or a part of `replicas` such as 25%,
     /// rounded up. 1 when left out. With 0, pods are replaced in place, which needs no spare GPU.
@@ -107,7 +114,7 @@ pub struct Rollout {
     pub max_unavailable: Option<Amount>,
 
     /// A new revision is given up, and the stable one restored, when so long after the last progress (a pod scheduled,
-    /// its image pulled, its container started, ready) the next has not come. 10m when left out.
+    /// a container pulled and started, ready) the next has not come. 10m when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress_deadline: Option<Duration>,
 
@@ -179,7 +186,7 @@ pub struct ModelDeploymentStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,
 
-    /// The replacement under way, or the one that was given up.
+    /// The replacement under way, or the one that was given up; also while pods of a revision that has served are missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutStatus>,
 
@@ -197,7 +204,7 @@ pub struct ModelDeploymentStatus {
     pub effective: Option<EffectiveServing>,
 }
 
-/// A replacement of one revision by another.
+/// How a revision comes to have all its pods.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(inline)]
@@ -208,8 +215,12 @@ pub struct RolloutStatus {
     pub start_time: Time,
     /// When it last came further.
     pub progress_time: Time,
-    /// How far it has come: steps (scheduled, pulled, started, ready) that its pods have taken.
+    /// How far it has come: steps (scheduled, each container pulled and started, ready) that pods have taken.
     pub progress: i32,
+    /// Whose pods are counted: of the revision itself, or of the stable one while that is restored first. Nobody's before
+    /// there is a Deployment for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counting: Option<i64>,
     /// Why it was given up. The revision is tried again when `model` or `template` change, an annotation for instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,

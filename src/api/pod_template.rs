@@ -104,8 +104,8 @@ pub(super) fn serving_schema(_: &mut SchemaGenerator) -> Schema {
     let rules = json!([
         one_container_is_meant("serves"),
         {
-            "rule": "self.spec.containers.exists(c, has(c.ports) && size(c.ports) > 0)",
-            "message": "no container has a port: name the port that the model is served on, as in ports: [{containerPort: 8080}]",
+            "rule": format!("self.spec.containers.exists(c, (size(self.spec.containers) == 1 || {MEANT}) && has(c.ports) && size(c.ports) > 0)"),
+            "message": "the container that serves has no port: name the port that the model is served on, as in ports: [{containerPort: 8080}]",
             "fieldPath": ".spec.containers",
         },
         {
@@ -119,9 +119,12 @@ pub(super) fn serving_schema(_: &mut SchemaGenerator) -> Schema {
     schema(spec, containers, ports, fields, rules)
 }
 
+/// CEL: whether the template's annotation names the container `c`.
+const MEANT: &str = "(has(self.metadata) && has(self.metadata.annotations) && 'kubectl.kubernetes.io/default-container' in self.metadata.annotations && self.metadata.annotations['kubectl.kubernetes.io/default-container'] == c.name)";
+
 fn one_container_is_meant(does: &str) -> Value {
     json!({
-        "rule": "size(self.spec.containers) <= 1 || (has(self.metadata) && has(self.metadata.annotations) && self.spec.containers.exists(c, 'kubectl.kubernetes.io/default-container' in self.metadata.annotations && self.metadata.annotations['kubectl.kubernetes.io/default-container'] == c.name))",
+        "rule": format!("size(self.spec.containers) <= 1 || self.spec.containers.exists(c, {MEANT})"),
         "message": format!("the template has several containers: name the one that {does} in its annotation kubectl.kubernetes.io/default-container"),
     })
 }

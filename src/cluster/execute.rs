@@ -1,6 +1,7 @@
 //! Carrying out a plan: checks, then actions, through the one door to the apiserver.
 
 use futures::stream::{self, StreamExt};
+use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -9,6 +10,7 @@ use super::index::Child;
 use super::plan::{Action, Check};
 use super::pod::{PodFacts, WatchedPod};
 use super::port::{ApiError, ApiServer, ObjectId, Resource};
+use super::workload::RevisionFacts;
 use crate::names;
 
 /// Pods created or deleted at a time. Enough to hide the apiserver's latency, few enough that one large job leaves room
@@ -23,7 +25,7 @@ pub enum Executed {
     /// A cache is behind, and the decision has to be made again when it has caught up. If a check said so, nothing was
     /// done.
     Stale(String),
-    /// The apiserver would not create this object, or did not answer; what came before it was done.
+    /// The apiserver would not create or change this object, or did not answer; what came before it was done.
     Refused(ObjectId, ApiError),
     /// Somebody else's object has the name; what came before it was done.
     Foreign(ObjectId),
@@ -77,7 +79,10 @@ async fn act<A: ApiServer>(api: &A, action: &Action) -> Result<Executed, ApiErro
             }
             Err(other) => Err(other),
         },
-        Action::Apply { id, object } => api.apply(id.resource, &id.namespace, object).await.map(|()| Executed::Done),
+        Action::Apply { id, object } => match api.apply(id.resource, &id.namespace, object).await {
+            Err(no @ ApiError::Refused(_)) => Ok(Executed::Refused(id.clone(), no)),
+            answer => answer.map(|()| Executed::Done),
+        },
         Action::Delete { id, uid } => api.delete(id, uid).await.map(|()| Executed::Done),
     }
 }
@@ -89,14 +94,9 @@ fn controller(object: &Value) -> Option<&Value> {
 
 /// What an object means that already has the name of a child.
 fn already_there(id: &ObjectId, owner_uid: &str, wanted: &Value, present: &Value) -> Executed {
-    let hash = |object: &Value| object["metadata"]["annotations"][names::ANNOTATION_REVISION_HASH].clone();
     let owner = |object: &Value| controller(object).map(|owner| (owner["kind"].clone(), owner["name"].clone()));
     match controller(present).and_then(|owner| owner["uid"].as_str()) {
-        Some(uid) if uid == owner_uid => match hash(present) == hash(wanted) {
-            true => Executed::Done,
-            // Numbered by a cache that did not show the last revision yet.
-            false => Executed::Stale(format!("{id} is there, and holds something else")),
-        },
+        Some(uid) if uid == owner_uid => Executed::Done,
         Some(_) if owner(present) == owner(wanted) => Executed::Leftover(id.clone()),
         _ => Executed::Foreign(id.clone()),
     }
@@ -129,6 +129,12 @@ async fn verify<A: ApiServer>(api: &A, check: &Check) -> Result<Option<String>, 
             let older = pods.iter().find(|pod| pod.attempt < *below_attempt && !pod.is_terminal());
             Ok(older.map(|pod| format!("pod {} of an older attempt still runs", pod.meta.name)))
         }
+        Check::RevisionIsNew { owner, owner_uid, number, hash } => {
+            let revisions: Vec<RevisionFacts> =
+                live_children::<_, ControllerRevision, _>(api, Resource::ControllerRevision, owner, owner_uid).await?;
+            let known = revisions.into_iter().find(|known| known.number >= *number || known.hash == *hash);
+            Ok(known.map(|known| format!("{} is there already", known.meta.name)))
+        }
         Check::NamesAreCleared { owner, owner_uid, attempt } => {
             let slices: Vec<SliceFacts> =
                 live_children::<_, WatchedSlice, _>(api, Resource::EndpointSlice, owner, owner_uid).await?;
@@ -150,7 +156,8 @@ where
     W: DeserializeOwned,
     T: Child + From<W>,
 {
-    let objects = api.list(resource, &owner.namespace, names::LABEL_JOB, &owner.name).await?;
+    let label = names::owner_label(owner.resource);
+    let objects = api.list(resource, &owner.namespace, label, &owner.name).await?;
     let read = |object| serde_json::from_value::<W>(object).map(T::from);
     let children: Result<Vec<T>, _> = objects.into_iter().map(read).collect();
     let children = children.map_err(|error| ApiError::Unavailable(format!("an answer cannot be read: {error}")))?;

@@ -52,13 +52,13 @@ pub trait Remembers<Status> {
     fn writes(&mut self) -> &mut Writes;
 
     /// Takes note of actions that were carried out.
-    fn acted(&mut self, actions: &[Action], now: Timestamp);
+    fn acted(&mut self, _actions: &[Action], _now: Timestamp) {}
 
     /// Takes note of what was decided to be said, written or not.
-    fn decided(&mut self, status: &Status, now: Timestamp);
+    fn decided(&mut self, _status: &Status, _now: Timestamp) {}
 
     /// Takes note of a status that was written.
-    fn published(&mut self, status: &Status);
+    fn published(&mut self, _status: &Status) {}
 }
 
 /// Metadata of an object as its own type has it.

@@ -20,4 +20,5 @@ pub mod reconcile;
 pub mod refusal;
 pub mod waiting;
 pub mod watch;
+pub mod workload;
 pub mod writes;

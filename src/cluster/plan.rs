@@ -74,6 +74,17 @@ pub enum Check {
         /// Names that no pod of the owner may have.
         absent: Vec<String>,
     },
+    /// No ControllerRevision of this owner has this hash, this number, or a higher one.
+    RevisionIsNew {
+        /// The owner.
+        owner: ObjectId,
+        /// UID of the owner.
+        owner_uid: String,
+        /// The number that is to be given.
+        number: i64,
+        /// Hash of what it is to be given to.
+        hash: String,
+    },
     /// No EndpointSlice of this owner names a pod of another attempt.
     NamesAreCleared {
         /// The owner.

@@ -102,3 +102,20 @@ pub fn primary_container(template: &Value, does: &str, problems: &mut Vec<Proble
     }
     String::new()
 }
+
+/// Checks that a container sets no variable that the operator sets; `setting` says for what it does.
+pub fn check_env(
+    container: &Value,
+    index: usize,
+    is_reserved: &dyn Fn(&str) -> bool,
+    setting: &str,
+    problems: &mut Vec<Problem>,
+) {
+    for variable in container["env"].as_array().into_iter().flatten() {
+        let name = variable["name"].as_str().unwrap_or_default();
+        if is_reserved(name) {
+            let field = format!("spec.template.spec.containers[{index}].env");
+            problems.push(Problem::new(&field, name, &format!("remove it: the operator sets it for {setting}")));
+        }
+    }
+}

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::execute::{Executed, execute};
 use super::guard::Unreadable;
 use super::managed::{Managed, Remembers, meta};
-use super::plan::{Plan, Publish, earliest};
+use super::plan::{Action, Plan, Publish, earliest};
 use super::port::{ApiError, ApiServer, ObjectId};
 use super::problem::Problem;
 use super::publish::status_patch;
@@ -51,15 +51,17 @@ pub async fn carry_out<A: ApiServer, O: Managed>(
     decide: impl Fn(&O::Memory) -> Plan<O::Status>,
     now: Timestamp,
 ) -> Result<Reconciled, ApiError> {
+    settle_uncertain(api, memory, now).await?;
     let generation = meta(object).generation;
     let mut plan = decide(memory);
     let mut changed = !plan.actions.is_empty();
-    let refusal = match execute(api, &plan.checks, &plan.actions).await? {
-        Executed::Done => {
-            memory.writes().note(&plan.actions, now);
-            memory.acted(&plan.actions, now);
-            None
-        }
+    let executed = execute(api, &plan.checks, &plan.actions).await;
+    let (done, uncertain) = carried_out(&executed, &plan.actions);
+    memory.writes().note(done, now);
+    memory.writes().note_uncertain(uncertain);
+    memory.acted(done, now);
+    let refusal = match executed? {
+        Executed::Done => None,
         Executed::Stale(reason) => {
             tracing::debug!(reason, "a cache is behind; deciding again");
             return Ok(Reconciled::stale(now));
@@ -76,6 +78,35 @@ pub async fn carry_out<A: ApiServer, O: Managed>(
     let (published, publish_at) = publish(api, object, &plan, memory, now).await?;
     changed |= published;
     Ok(Reconciled { changed, wake_at: earliest(plan.wake_at, publish_at) })
+}
+
+/// The actions of a plan that were carried out, and those that may have been.
+fn carried_out<'a>(executed: &Result<Executed, ApiError>, actions: &'a [Action]) -> (&'a [Action], &'a [Action]) {
+    let until = |id: &ObjectId| actions.iter().position(|action| action.id() == id).unwrap_or(actions.len());
+    match executed {
+        Ok(Executed::Done) => (actions, &[]),
+        Ok(Executed::Stale(_)) => (&[], &[]),
+        Ok(Executed::Refused(id, ApiError::Unavailable(_))) => {
+            let (done, rest) = actions.split_at(until(id));
+            (done, &rest[..rest.len().min(1)])
+        }
+        Ok(Executed::Refused(id, _) | Executed::Foreign(id) | Executed::Leftover(id)) => (&actions[..until(id)], &[]),
+        Err(_) => (&[], actions),
+    }
+}
+
+/// Finds out what became of writes of which no answer told: until the caches show it, a decision must know.
+async fn settle_uncertain<A: ApiServer, M: Remembers<S>, S>(
+    api: &A,
+    memory: &mut M,
+    now: Timestamp,
+) -> Result<(), ApiError> {
+    while let Some(id) = memory.writes().next_uncertain().cloned() {
+        let live = api.read(&id).await?;
+        let version = live.as_ref().and_then(|object| object["metadata"]["resourceVersion"].as_str());
+        memory.writes().settle(version, now);
+    }
+    Ok(())
 }
 
 /// Writes the status if it changed and cannot wait; answers whether it was written, and when it has to be.

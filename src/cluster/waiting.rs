@@ -5,30 +5,39 @@ use std::collections::BTreeMap;
 use super::container::ContainerState;
 use super::pod::PodFacts;
 
-/// The kubelet's reasons that mean "as it should be, just not yet".
+/// What [`is_ordinary`].
 const ORDINARY: [&str; 3] = ["", "ContainerCreating", "PodInitializing"];
 
 /// Says why pods wait, most frequent reason first: `2 of 8 pods unschedulable: insufficient nvidia.com/gpu`.
 pub fn why<'a>(waiting: impl Iterator<Item = &'a PodFacts>, of: u32) -> Option<String> {
-    let mut reasons: BTreeMap<String, u32> = BTreeMap::new();
-    for pod in waiting {
-        if let Some(reason) = reason(pod) {
-            *reasons.entry(reason).or_default() += 1;
-        }
+    counted(waiting.filter_map(reason), of)
+}
+
+/// Reasons with the number of pods that each holds up, the most frequent three first.
+pub fn counted(reasons: impl Iterator<Item = String>, of: u32) -> Option<String> {
+    let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+    for reason in reasons {
+        *counts.entry(reason).or_default() += 1;
     }
-    let mut counted: Vec<(String, u32)> = reasons.into_iter().collect();
+    let mut counted: Vec<(String, u32)> = counts.into_iter().collect();
     counted.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     let parts: Vec<String> =
         counted.iter().take(3).map(|(reason, count)| format!("{count} of {of} pods {reason}")).collect();
     (!parts.is_empty()).then(|| parts.join("; "))
 }
 
-fn reason(pod: &PodFacts) -> Option<String> {
+/// Whether a kubelet's reason means "as it should be, just not yet".
+pub fn is_ordinary(reason: &str) -> bool {
+    ORDINARY.contains(&reason)
+}
+
+/// Why one pod has not started, if that is out of the ordinary.
+pub fn reason(pod: &PodFacts) -> Option<String> {
     if let Some(words) = &pod.unschedulable {
         return Some(format!("unschedulable: {}", scheduler_words(words)));
     }
     pod.containers.iter().find_map(|container| match &container.state {
-        ContainerState::Waiting(reason, message) if !ORDINARY.contains(&reason.as_str()) => {
+        ContainerState::Waiting(reason, message) if !is_ordinary(reason) => {
             let message = if message.is_empty() { String::new() } else { format!(": {message}") };
             Some(format!("waiting in container {}: {reason}{message}", container.name))
         }

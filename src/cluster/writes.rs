@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::index::ChildMeta;
 use super::plan::Action;
-use super::port::Resource;
+use super::port::{ObjectId, Resource};
 use super::refusal::Refusal;
 
 /// How long a cache may take to show what we created before we doubt that it is there.
@@ -28,6 +28,8 @@ pub struct Writes {
     pub noticed_at: Option<Timestamp>,
     /// What the apiserver would not create, and until when we do not ask again.
     pub refusal: Option<Refusal>,
+    /// Writes that may or may not have been carried out, and the version that each change was decided upon.
+    uncertain: Vec<(ObjectId, Option<String>)>,
     /// Children created and not yet seen, and when they were created.
     created: BTreeMap<Name, Timestamp>,
     /// resourceVersion of each child that our last change replaced.
@@ -47,6 +49,37 @@ impl Writes {
                 }
                 Action::Delete { .. } => {}
             }
+        }
+    }
+
+    /// Remembers actions of which some may not have been carried out: no answer came, or one of them failed.
+    pub fn note_uncertain(&mut self, actions: &[Action]) {
+        for action in actions {
+            let version = match action {
+                Action::Create { .. } if action.creates_pod() => continue,
+                Action::Create { .. } => None,
+                Action::Apply { object, .. } => object["metadata"]["resourceVersion"].as_str().map(str::to_owned),
+                // A deletion that was not carried out is decided upon again; a pod that is there already answers so.
+                Action::Delete { .. } => continue,
+            };
+            self.uncertain.push((action.id().clone(), version));
+        }
+    }
+
+    /// The next of the writes that may or may not have been carried out.
+    pub fn next_uncertain(&self) -> Option<&ObjectId> {
+        self.uncertain.last().map(|(id, _)| id)
+    }
+
+    /// Takes in how the object of that write is, past any cache: its resourceVersion, or nothing if there is none.
+    pub fn settle(&mut self, version: Option<&str>, now: Timestamp) {
+        let Some((id, decided_upon)) = self.uncertain.pop() else { return };
+        match (decided_upon, version) {
+            (None, Some(_)) => self.note_created(id.resource, &id.name, now),
+            (Some(replaced), Some(version)) if replaced != version => {
+                self.changed_from.insert((id.resource, id.name), replaced);
+            }
+            _ => {}
         }
     }
 
@@ -80,6 +113,11 @@ impl Writes {
     /// Whether a child was created that no cache shows yet.
     pub fn has_created(&self, resource: Resource, name: &str) -> bool {
         self.created.contains_key(&(resource, name.to_owned()))
+    }
+
+    /// Whether any child of a kind was created that no cache shows yet.
+    pub fn has_created_any(&self, resource: Resource) -> bool {
+        self.created.keys().any(|(kind, _)| *kind == resource)
     }
 
     /// Whether the cache still shows a child as it was before our last change of it.

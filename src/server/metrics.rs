@@ -29,6 +29,8 @@ const REQUEST_BUCKETS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1
 pub enum Kind {
     /// TrainingJob.
     TrainingJob,
+    /// ModelDeployment.
+    ModelDeployment,
 }
 
 /// How one reconcile ended.

@@ -131,8 +131,8 @@ impl World {
         state.journal.push(write);
         let outside = state.after_write.take_if(|(after, _)| *after == number);
         drop(state);
-        if let Some((_, action)) = outside {
-            action.perform(self);
+        if let Some((_, deed)) = outside {
+            deed.perform(self);
         }
         answer
     }
@@ -183,7 +183,15 @@ impl State {
             ApiError::NotFound(id) => ApiError::Conflict(format!("{id} is gone")),
             other => other,
         })?;
-        self.change(Actor::Operator, id, |current| merge(current, object));
+        let current = self.objects.get(id).ok_or_else(|| ApiError::NotFound(id.clone()))?;
+        let mut wanted = Value::clone(current);
+        merge(&mut wanted, object);
+        for path in immutable(id.resource) {
+            if json::at(&wanted, path) != json::at(current, path) {
+                return Err(ApiError::Refused(format!("{id} is invalid: {path}: field is immutable")));
+            }
+        }
+        self.change(Actor::Operator, id, |current| *current = wanted);
         Ok(())
     }
 
@@ -211,6 +219,15 @@ impl State {
     }
 }
 
+/// What cannot be changed once it is there.
+fn immutable(resource: Resource) -> &'static [&'static str] {
+    match resource {
+        Resource::ControllerRevision => &["/data"],
+        Resource::Deployment => &["/spec/selector"],
+        _ => &[],
+    }
+}
+
 /// The few rules of admission that a controller could break.
 fn check_new(id: &ObjectId, object: &Value) -> Result<(), ApiError> {
     let refuse = |why: &str| Err(ApiError::Refused(format!("{id} is invalid: {why}")));
@@ -231,6 +248,17 @@ fn check_new(id: &ObjectId, object: &Value) -> Result<(), ApiError> {
     }
     if id.resource == Resource::Pod && json::text(object, "/spec/containers/0/name").is_none() {
         return refuse("spec.containers: required value");
+    }
+    if id.resource == Resource::ControllerRevision && json::number(object, "/revision").is_none() {
+        return refuse("revision: required value");
+    }
+    if id.resource == Resource::Deployment {
+        let selected = json::at(object, "/spec/selector/matchLabels").and_then(Value::as_object);
+        let labels = json::at(object, "/spec/template/metadata/labels");
+        let of_template = |(key, value): (&String, &Value)| labels.and_then(|labels| labels.get(key)) == Some(value);
+        if !selected.is_some_and(|selected| !selected.is_empty() && selected.iter().all(of_template)) {
+            return refuse("spec.selector does not match the template's labels");
+        }
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde_json::Value;
 
 use super::dice::up_to_millis;
 use super::json;
@@ -41,14 +42,21 @@ impl State {
         self.garbage.entry(id.clone()).or_insert((uid.to_owned(), due));
     }
 
-    /// Has an object and its children deleted, the children first.
-    pub(super) fn condemn_family(&mut self, id: &ObjectId) {
-        let Some(uid) = self.objects.get(id).map(|object| json::uid(object).to_owned()) else { return };
-        let children = self.objects.iter().filter(|(_, child)| json::controller_uid(child) == Some(&uid));
+    /// Has all objects deleted whose controller has one of these UIDs.
+    pub(super) fn condemn_children(&mut self, uids: &[String]) {
+        let is_child =
+            |object: &Value| json::controller_uid(object).is_some_and(|uid| uids.iter().any(|each| each == uid));
+        let children = self.objects.iter().filter(|(_, object)| is_child(object));
         let children: Vec<_> = children.map(|(id, child)| (id.clone(), json::uid(child).to_owned())).collect();
         for (child, child_uid) in children {
             self.condemn(&child, &child_uid);
         }
+    }
+
+    /// Has an object and its children deleted, the children first.
+    pub(super) fn condemn_family(&mut self, id: &ObjectId) {
+        let Some(uid) = self.objects.get(id).map(|object| json::uid(object).to_owned()) else { return };
+        self.condemn_children(std::slice::from_ref(&uid));
         self.garbage.insert(id.clone(), (uid, self.now + Duration::from_secs(35)));
     }
 }

@@ -3,6 +3,8 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
+use crate::cluster::port::{ObjectId, Resource};
+
 /// What a path such as `/spec/containers/0/name` leads to.
 ///
 /// Like [`Value::pointer`], which takes most of a run's time for its escapes, of which we need none.
@@ -21,6 +23,12 @@ pub(crate) fn text<'a>(object: &'a Value, path: &str) -> Option<&'a str> {
 /// Number at a path.
 pub(crate) fn number(object: &Value, path: &str) -> Option<u64> {
     at(object, path)?.as_u64()
+}
+
+/// The name of an object of a kind.
+pub(crate) fn id(resource: Resource, object: &Value) -> ObjectId {
+    let field = |path| text(object, path).unwrap_or_default();
+    ObjectId::new(resource, field("/metadata/namespace"), field("/metadata/name"))
 }
 
 /// `metadata.uid`, or nothing at all.
@@ -66,11 +74,34 @@ pub(crate) fn condition_is_true(object: &Value, kind: &str) -> bool {
     condition(object, kind) == Some("True")
 }
 
+/// The reason of a condition.
+pub(crate) fn reason<'a>(object: &'a Value, kind: &str) -> Option<&'a str> {
+    let conditions = at(object, "/status/conditions")?.as_array()?;
+    conditions.iter().find(|condition| condition["type"] == kind)?.get("reason")?.as_str()
+}
+
 /// Name of a pod's primary container: the annotated one, or the first.
 pub(crate) fn primary_container(pod: &Value) -> Option<&str> {
     let annotated =
         at(pod, "/metadata/annotations").and_then(|all| all.get(crate::names::ANNOTATION_DEFAULT_CONTAINER)?.as_str());
     annotated.or_else(|| text(pod, "/spec/containers/0/name"))
+}
+
+/// Image of the first container of a pod template.
+pub(crate) fn image(template: &Value) -> Option<&str> {
+    text(template, "/spec/containers/0/image")
+}
+
+/// Names of the claims that a pod, or a pod template, mounts.
+pub(crate) fn claims(pod: &Value) -> Vec<&str> {
+    let volumes = at(pod, "/spec/volumes").and_then(Value::as_array).into_iter().flatten();
+    volumes.filter_map(|volume| text(volume, "/persistentVolumeClaim/claimName")).collect()
+}
+
+/// UID of the ReplicaSet of a Deployment. There are no ReplicaSets in the simulated cluster; their UIDs are what pods and
+/// the garbage collector go by.
+pub(crate) fn replica_set_uid(deployment_uid: &str) -> String {
+    format!("{deployment_uid}-rs")
 }
 
 /// The time that a path leads to.

@@ -4,7 +4,6 @@ use std::fmt;
 
 use jiff::SignedDuration;
 
-use super::behaviour::Odds;
 use super::faults::ApiFaults;
 use crate::cluster::port::Resource;
 
@@ -13,8 +12,6 @@ use crate::cluster::port::Resource;
 pub(crate) struct SimOptions {
     /// What goes wrong between operator and apiserver.
     pub(crate) faults: ApiFaults,
-    /// How pods behave.
-    pub(crate) odds: Odds,
     /// Probability, in each step, that a watch starts over.
     pub(crate) relist: f64,
     /// Kinds of objects whose lists may show the past: such an apiserver lags behind the one that was used before.
@@ -34,7 +31,6 @@ impl SimOptions {
     pub(crate) fn calm() -> Self {
         SimOptions {
             faults: ApiFaults::none(),
-            odds: Odds::calm(),
             relist: 0.0,
             rewound: Vec::new(),
             freeze: 0.0,

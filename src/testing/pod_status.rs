@@ -7,9 +7,18 @@ use super::json;
 
 /// No node has room.
 pub(super) fn unschedulable(pod: &mut Value, now: Timestamp) {
+    not_scheduled(pod, "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.", now);
+}
+
+/// It mounts a claim that does not exist.
+pub(super) fn claim_missing(pod: &mut Value, now: Timestamp) {
+    not_scheduled(pod, "persistentvolumeclaim not found", now);
+}
+
+fn not_scheduled(pod: &mut Value, message: &str, now: Timestamp) {
     pod["status"]["conditions"] = json!([{
         "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "lastTransitionTime": json::seconds(now),
-        "message": "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.",
+        "message": message,
     }]);
 }
 
@@ -37,6 +46,36 @@ pub(super) fn running(pod: &mut Value, address: &str, now: Timestamp) {
     pod["status"]["podIPs"] = json!([{ "ip": address }]);
     set_conditions(pod, true, now);
     set_containers(pod, |_| json!({ "running": { "startedAt": json::seconds(now) } }));
+}
+
+/// The readiness probes of a pod whose containers run succeed, or no longer do.
+pub(super) fn set_ready(pod: &mut Value, ready: bool, now: Timestamp) {
+    set_conditions(pod, ready, now);
+    for status in pod["status"]["containerStatuses"].as_array_mut().into_iter().flatten() {
+        status["ready"] = ready.into();
+    }
+}
+
+/// All containers ended with an exit code, and are to be started again some time.
+pub(super) fn crashed(pod: &mut Value, end: End, now: Timestamp) {
+    set_conditions(pod, false, now);
+    for status in pod["status"]["containerStatuses"].as_array_mut().into_iter().flatten() {
+        let started = status["state"]["running"]["startedAt"].clone();
+        status["lastState"] = terminated(&started, end, now);
+        let message = "back-off 5m0s restarting failed container";
+        status["state"] = json!({ "waiting": { "reason": "CrashLoopBackOff", "message": message } });
+        status["restartCount"] = (json::number(status, "/restartCount").unwrap_or(0) + 1).into();
+        status["ready"] = false.into();
+        status["started"] = false.into();
+    }
+}
+
+/// Containers that crashed were started again; they are not ready yet.
+pub(super) fn restarted(pod: &mut Value, now: Timestamp) {
+    for status in pod["status"]["containerStatuses"].as_array_mut().into_iter().flatten() {
+        status["state"] = json!({ "running": { "startedAt": json::seconds(now) } });
+        status["started"] = true.into();
+    }
 }
 
 /// How a container ended.

@@ -1,112 +1,108 @@
 //! What a scenario has users and the cluster do, and when.
 
-use serde_json::json;
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::Value;
 
 use super::json;
+use super::story::Actor;
 use super::world::World;
 use crate::cluster::port::{ObjectId, Resource};
-use crate::names;
 
 /// One thing that happens from outside.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) enum Action {
-    /// A user applies a job.
-    CreateJob(serde_json::Value),
-    /// A user suspends a job (true) or resumes it.
-    Suspend(ObjectId, bool),
-    /// A user sets `spec.nodes`, of a job that is suspended.
-    SetNodes(ObjectId, u32),
-    /// A user deletes a job.
-    DeleteJob(ObjectId),
-    /// A user deletes a job in the foreground.
-    DeleteJobInForeground(ObjectId),
-    /// A user deletes a job and applies it again at once.
-    Recreate(ObjectId),
-    /// A user deletes one of a job's pods, the n-th in order of name, if there are any.
-    DeletePod(ObjectId, usize),
-    /// The quota for pods is used up (true) or freed.
-    Quota(bool),
-    /// The apiserver refuses pods (true) or takes them again.
-    Refusal(bool),
-    /// Somebody's object takes the name of a child that the job has yet to make.
-    Plant {
-        /// Of which kind.
-        resource: Resource,
-        /// In the way of which job.
-        job: ObjectId,
-        /// Of which attempt, for a pod; its rank is 0.
-        attempt: u32,
-        /// Whether it carries the job's labels.
-        with_labels: bool,
-    },
-    /// Somebody's objects go.
-    RemovePlanted,
+    /// Users, or the cluster, do something.
+    InCluster(Deed),
     /// The operator is killed.
     Crash,
     /// A watch starts over.
     Relist(Resource),
 }
 
-impl Action {
-    /// Does it. What is not there any more is left alone, as a user would. What
-    /// happens to the operator's process is the simulation's to do.
+/// Something that is done to the cluster. What it is about may be gone by then: it is left alone, as users would.
+#[derive(Clone)]
+pub(crate) struct Deed {
+    told: Arc<str>,
+    does: Arc<dyn Fn(&World) + Send + Sync>,
+}
+
+impl Deed {
+    fn new(told: impl Into<Arc<str>>, does: impl Fn(&World) + Send + Sync + 'static) -> Self {
+        Deed { told: told.into(), does: Arc::new(does) }
+    }
+
+    /// A user deletes an object and applies it again at once.
+    pub(crate) fn recreate(id: &ObjectId) -> Self {
+        let id = id.clone();
+        Deed::new(format!("make {id} again"), move |world| world.recreate(&id))
+    }
+
+    /// Does it.
     pub(crate) fn perform(&self, world: &World) {
-        world.note(format!("-- {}", self.describe()));
+        world.note(format!("-- {}", self.told));
+        (self.does)(world);
+    }
+}
+
+impl Action {
+    /// Something that is done to the cluster, and how the run's story tells it.
+    pub(crate) fn deed(told: impl Into<Arc<str>>, does: impl Fn(&World) + Send + Sync + 'static) -> Self {
+        Action::InCluster(Deed::new(told, does))
+    }
+
+    /// A user applies a manifest.
+    pub(crate) fn create(resource: Resource, manifest: Value) -> Self {
+        let told = format!("create {} {}", json::id(resource, &manifest), manifest["spec"]);
+        Action::deed(told, move |world| drop(world.create_by_person(resource, manifest.clone())))
+    }
+
+    /// A user edits the spec of an object.
+    pub(crate) fn edit(told: &str, id: &ObjectId, edit: impl Fn(&mut Value) + Send + Sync + 'static) -> Self {
+        let id = id.clone();
+        Action::deed(format!("{told}: {id}"), move |world| world.update_spec(&id, &edit))
+    }
+
+    /// A user deletes an object.
+    pub(crate) fn delete(id: &ObjectId) -> Self {
+        let id = id.clone();
+        Action::deed(format!("delete {id}"), move |world| world.delete_as(Actor::Person, &id))
+    }
+
+    /// A user deletes an object in the foreground.
+    pub(crate) fn delete_in_foreground(id: &ObjectId) -> Self {
+        let id = id.clone();
+        Action::deed(format!("delete {id} in the foreground"), move |world| world.delete_in_foreground(&id))
+    }
+
+    /// A user deletes an object and applies it again at once.
+    pub(crate) fn recreate(id: &ObjectId) -> Self {
+        Action::InCluster(Deed::recreate(id))
+    }
+
+    /// The quota for pods is used up (true) or freed.
+    pub(crate) fn quota(exceeded: bool) -> Self {
+        Action::deed(format!("quota exceeded: {exceeded}"), move |world| world.set_quota_exceeded(exceeded))
+    }
+
+    /// The apiserver refuses pods (true) or takes them again.
+    pub(crate) fn refusal(refused: bool) -> Self {
+        Action::deed(format!("pods refused: {refused}"), move |world| world.set_pods_refused(refused))
+    }
+
+    /// Somebody's objects under our names go.
+    pub(crate) fn remove_planted() -> Self {
+        Action::deed("somebody's objects go", World::remove_planted)
+    }
+}
+
+impl fmt::Debug for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Action::CreateJob(manifest) => drop(world.create_job(manifest.clone())),
-            Action::Suspend(job, suspend) => world.update_spec(job, |spec| spec["suspend"] = json!(suspend)),
-            Action::SetNodes(job, nodes) => set_nodes(world, job, *nodes),
-            Action::DeleteJob(job) => world.delete_job(job),
-            Action::DeleteJobInForeground(job) => world.delete_job_in_foreground(job),
-            Action::Recreate(job) => world.recreate(job),
-            Action::DeletePod(job, nth) => delete_nth_pod(world, job, *nth),
-            Action::Quota(exceeded) => world.set_quota_exceeded(*exceeded),
-            Action::Refusal(refused) => world.set_pods_refused(*refused),
-            Action::Plant { resource, job, attempt, with_labels } => {
-                plant(world, *resource, job, *attempt, *with_labels)
-            }
-            Action::RemovePlanted => world.remove_planted(),
-            Action::Crash | Action::Relist(_) => {}
+            Action::InCluster(deed) => f.write_str(&deed.told),
+            Action::Crash => f.write_str("the operator is killed"),
+            Action::Relist(resource) => write!(f, "the watch of {} starts over", resource.plural()),
         }
     }
-
-    /// Whether it happens in the cluster, and not to the operator's process.
-    pub(crate) fn concerns_cluster(&self) -> bool {
-        !matches!(self, Action::Crash | Action::Relist(_))
-    }
-
-    fn describe(&self) -> String {
-        match self {
-            Action::CreateJob(manifest) => format!("create {} {}", manifest["metadata"]["name"], manifest["spec"]),
-            other => format!("{other:?}"),
-        }
-    }
-}
-
-/// The edit that admission allows: of a job that is suspended.
-fn set_nodes(world: &World, job: &ObjectId, nodes: u32) {
-    world.update_spec(job, |spec| {
-        if spec["suspend"] == true {
-            spec["nodes"] = nodes.into();
-        }
-    });
-}
-
-fn delete_nth_pod(world: &World, job: &ObjectId, nth: usize) {
-    let Some(owner) = world.get(job).map(|job| json::uid(&job).to_owned()) else { return };
-    let pods = world.objects(Resource::Pod);
-    let mut pods = pods.iter().filter(|(_, pod)| json::controller_uid(pod) == Some(&owner));
-    if let Some((pod, _)) = pods.nth(nth) {
-        world.delete_pod(pod);
-    }
-}
-
-fn plant(world: &World, resource: Resource, job: &ObjectId, attempt: u32, with_labels: bool) {
-    let Some(uid) = world.get(job).map(|job| json::uid(&job).to_owned()) else { return };
-    let name = match resource {
-        Resource::Pod => names::pod(&job.name, &uid, names::ROLE_WORKER, 0, attempt),
-        Resource::EndpointSlice => names::endpoint_slice(&job.name, &uid, names::AddressFamily::V4),
-        _ => names::service(&job.name, &uid),
-    };
-    world.plant(&ObjectId::new(resource, &job.namespace, &name), job, with_labels);
 }

@@ -1,53 +1,22 @@
 //! The simulation's loop: draws what happens next, drives the operator, and has the oracle look at all of it.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use jiff::{SignedDuration, Timestamp};
 use rand::RngExt;
-use serde_json::Value;
 
 use super::dice::{Dice, dice, up_to_millis, weighted};
 use super::faults::CrashPoint;
-use super::kubelet::Kubelet;
+use super::operator::{Delivery, SimulatedOperator};
 use super::options::{Failure, SimOptions, story_lines};
-use super::oracle::Oracle;
-use super::script::Action;
+use super::script::{Action, Deed};
 use super::story::Line;
-use super::watch::{Batch, Watch};
-use super::world::{RESOURCES, World};
+use super::subject::{Machinery, Oracle, Subject};
+use super::watch::{Batch, Watches};
+use super::world::World;
 use crate::cluster::port::{ObjectId, Resource};
-
-/// What a cache is told.
-pub(crate) enum Delivery<'a> {
-    /// A fresh list; whatever else the cache holds is no more.
-    Listed(&'a [Value]),
-    /// An object was made or changed.
-    Applied(&'a Value),
-    /// An object is gone; this is its last state.
-    Deleted(&'a Value),
-}
-
-/// What the simulation drives. A controller's whole memory is in here, so that a crash is a new one by `Default`.
-pub(crate) trait SimulatedOperator: Default {
-    /// Whether the operator's watch would tell of the object at all: its label selector.
-    fn selects(_resource: Resource, _object: &Value) -> bool {
-        true
-    }
-
-    /// Feeds a cache; answers the keys that must be reconciled because of it.
-    fn deliver(&mut self, resource: Resource, delivery: Delivery<'_>) -> Vec<ObjectId>;
-
-    /// One reconcile against the caches as they are; answers when to come again without an event.
-    fn reconcile(
-        &mut self,
-        api: &World,
-        key: &ObjectId,
-        now: Timestamp,
-    ) -> impl Future<Output = Result<Option<Timestamp>, String>>;
-}
 
 /// When a key is to be reconciled.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +30,7 @@ struct Due {
 #[derive(Clone, Copy, Debug, Default)]
 struct Idle {
     happenings: usize,
+    since: Timestamp,
     rounds: u32,
     errors: u32,
 }
@@ -69,17 +39,21 @@ struct Idle {
 /// than there are faults in a scenario.
 const HOPELESS: u32 = 40;
 
+/// What the operator is the operator of.
+type SubjectOf<O> = <O as SimulatedOperator>::Subject;
+
 /// A run of the simulated cluster with one operator.
-pub(crate) struct Simulation<O> {
+pub(crate) struct Simulation<O: SimulatedOperator> {
     world: World,
     operator: O,
-    /// The nodes; a scenario may say how its pods behave.
-    pub(crate) kubelet: Kubelet,
-    watches: BTreeMap<Resource, Watch>,
+    machinery: <SubjectOf<O> as Subject>::Machinery,
+    watches: Watches,
     queue: BTreeMap<ObjectId, Due>,
     idle: BTreeMap<ObjectId, Idle>,
     script: VecDeque<(Timestamp, Action)>,
-    oracle: Oracle,
+    oracle: <SubjectOf<O> as Subject>::Oracle,
+    /// So many changes has the oracle seen.
+    looked_at: usize,
     dice: Dice,
     options: SimOptions,
 }
@@ -89,7 +63,7 @@ pub(crate) struct Simulation<O> {
 enum Choice {
     Deliver(Resource),
     Reconcile,
-    Kubelet,
+    Machinery,
     Garbage,
     Script,
     PassTime,
@@ -97,16 +71,17 @@ enum Choice {
 
 impl<O: SimulatedOperator> Simulation<O> {
     /// An empty cluster and an operator that has just started.
-    pub(crate) fn new(seed: u64, options: SimOptions) -> Self {
+    pub(crate) fn new(seed: u64, options: SimOptions, odds: <SubjectOf<O> as Subject>::Odds) -> Self {
         let world = World::new(seed, options.faults.clone());
         Simulation {
             operator: O::default(),
-            kubelet: Kubelet::new(seed, options.odds.clone()),
-            watches: RESOURCES.map(|resource| (resource, Watch::new(resource, &world))).into(),
+            machinery: Machinery::new(seed, odds),
+            watches: Watches::new(O::Subject::WATCHED, &world),
             queue: BTreeMap::new(),
             idle: BTreeMap::new(),
             script: VecDeque::new(),
             oracle: Oracle::new(&options),
+            looked_at: 0,
             dice: dice(seed, "simulation"),
             world,
             options,
@@ -131,8 +106,8 @@ impl<O: SimulatedOperator> Simulation<O> {
     }
 
     /// Has something done right after the operator's n-th write, before the operator hears of that write's answer.
-    pub(crate) fn after_write(&mut self, number: u64, action: Action) {
-        self.world.set_after_write(number, action);
+    pub(crate) fn after_write(&mut self, number: u64, deed: Deed) {
+        self.world.set_after_write(number, deed);
     }
 
     /// Does one random thing that is possible now, or lets time pass until something is.
@@ -144,12 +119,21 @@ impl<O: SimulatedOperator> Simulation<O> {
         match choices[weighted(&mut self.dice, &weights)].1 {
             Choice::Deliver(resource) => self.deliver(resource),
             Choice::Reconcile => self.reconcile_one(),
-            Choice::Kubelet => drop(self.kubelet.step(&self.world, &mut self.dice)),
+            Choice::Machinery => drop(self.machinery.step(&self.world, &mut self.dice)),
             Choice::Garbage => drop(self.world.collect_garbage()),
             Choice::Script => self.perform_next_action(),
             Choice::PassTime => self.pass_time(),
         }
-        self.oracle.look(&self.world).map_err(|what| self.failure(what))
+        self.let_oracle_look()
+    }
+
+    fn let_oracle_look(&mut self) -> Result<(), Failure> {
+        let changes = self.world.changes_since(self.looked_at);
+        self.looked_at += changes.len();
+        for change in changes {
+            self.oracle.take_in(&self.world, &self.watches, &change).map_err(|what| self.failure(what))?;
+        }
+        Ok(())
     }
 
     /// Goes on until nothing more will happen of itself: all is delivered, no pod will move, the script is at its end,
@@ -170,11 +154,11 @@ impl<O: SimulatedOperator> Simulation<O> {
         self.run_until_quiet(limit_steps)?;
         self.oracle.judge_the_end(&self.world).map_err(|what| self.failure(what))?;
         let changes = self.world.change_count();
-        for (key, _) in self.world.objects(Resource::TrainingJob) {
+        for (key, _) in self.world.objects(O::Subject::KIND) {
             let writes = self.world.write_count();
             let stands_still = !self.oracle.is_waiting(&self.world, &key);
             self.reconcile(&key);
-            // A job that waits for the apiserver to take its pods may ask again; everything else is at rest.
+            // What waits for the scenario to clear its way may ask again; everything else is at rest.
             if stands_still && self.world.write_count() != writes {
                 return Err(self.failure(format!("{key} is at rest, yet another reconcile of it writes")));
             }
@@ -192,9 +176,9 @@ impl<O: SimulatedOperator> Simulation<O> {
         self.world.operator_restarted();
         self.queue.clear();
         self.idle.clear();
-        for resource in RESOURCES {
-            self.watches.insert(resource, Watch::new(resource, &self.world));
-            self.relist(resource);
+        self.watches = Watches::new(O::Subject::WATCHED, &self.world);
+        for resource in O::Subject::WATCHED {
+            self.relist(*resource);
         }
     }
 
@@ -202,7 +186,7 @@ impl<O: SimulatedOperator> Simulation<O> {
         let rewinds = self.options.rewound.contains(&resource) && self.dice.random_bool(0.5);
         let rewind = if rewinds { self.dice.random_range(1..=20) } else { 0 };
         self.world.note(format!("-- the watch of {} starts over, {rewind} changes ago", resource.plural()));
-        self.watches.get_mut(&resource).expect("every resource has a watch").relist(&self.world, rewind);
+        self.watches.of(resource).relist(&self.world, rewind);
     }
 
     /// Now and then something breaks between two steps.
@@ -211,13 +195,13 @@ impl<O: SimulatedOperator> Simulation<O> {
             return;
         }
         let now = self.world.now();
-        let resource = RESOURCES[self.dice.random_range(0..RESOURCES.len())];
+        let watched = O::Subject::WATCHED;
+        let resource = watched[self.dice.random_range(0..watched.len())];
         if self.dice.random_bool(self.options.relist) {
             self.relist(resource);
         } else if self.dice.random_bool(self.options.freeze) {
             self.world.note(format!("-- the watch of {} hangs", resource.plural()));
-            let watch = self.watches.get_mut(&resource).expect("every resource has a watch");
-            watch.freeze(now, &mut self.dice);
+            self.watches.of(resource).freeze(now, &mut self.dice);
         } else if self.dice.random_bool(self.options.crash) {
             self.crash();
         } else {
@@ -230,16 +214,16 @@ impl<O: SimulatedOperator> Simulation<O> {
         let now = self.world.now();
         let is_due = |due: Option<Timestamp>| due.is_some_and(|due| due <= now);
         let mut choices = Vec::with_capacity(9);
-        for (resource, watch) in &self.watches {
+        for (resource, watch) in self.watches.iter() {
             if watch.is_behind(&self.world) && watch.frozen_until(now).is_none() {
-                choices.push((watch.pace(), Choice::Deliver(*resource)));
+                choices.push((watch.pace(), Choice::Deliver(resource)));
             }
         }
-        if self.may_reconcile() && is_due(self.queue.values().map(|due| due.at).min()) {
+        if self.watches.are_ready() && is_due(self.queue.values().map(|due| due.at).min()) {
             choices.push((12, Choice::Reconcile));
         }
-        if is_due(self.kubelet.next_due(&self.world)) {
-            choices.push((6, Choice::Kubelet));
+        if is_due(self.machinery.next_due(&self.world)) {
+            choices.push((6, Choice::Machinery));
         }
         if is_due(self.world.garbage_due()) {
             choices.push((3, Choice::Garbage));
@@ -251,18 +235,13 @@ impl<O: SimulatedOperator> Simulation<O> {
         choices
     }
 
-    /// Before every cache has had its first list, a controller decides nothing.
-    fn may_reconcile(&self) -> bool {
-        self.watches.values().all(Watch::is_ready)
-    }
-
     /// The next moment at which something happens of itself, after now.
     fn next_moment(&mut self) -> Option<Timestamp> {
         let now = self.world.now();
-        let frozen = self.watches.values().filter_map(|watch| watch.frozen_until(now)).min();
+        let frozen = self.watches.iter().filter_map(|(_, watch)| watch.frozen_until(now)).min();
         let reconcile = self.queue.values().map(|due| due.at).min();
         let script = self.script.front().map(|(at, _)| *at);
-        let moments = [frozen, reconcile, script, self.kubelet.next_due(&self.world), self.world.garbage_due()];
+        let moments = [frozen, reconcile, script, self.machinery.next_due(&self.world), self.world.garbage_due()];
         moments.into_iter().flatten().filter(|moment| *moment > now).min()
     }
 
@@ -280,9 +259,8 @@ impl<O: SimulatedOperator> Simulation<O> {
     }
 
     fn deliver(&mut self, resource: Resource) {
-        let watch = self.watches.get_mut(&resource).expect("every resource has a watch");
         let mut keys = Vec::new();
-        match watch.next(&self.world, &mut self.dice) {
+        match self.watches.of(resource).next(&self.world, &mut self.dice) {
             Batch::List(mut objects) => {
                 objects.retain(|object| O::selects(resource, object));
                 self.world.note(format!("deliver a list of {} {}", objects.len(), resource.plural()));
@@ -317,13 +295,13 @@ impl<O: SimulatedOperator> Simulation<O> {
         let by_timer = self.queue.remove(key).is_some_and(|due| due.by_timer);
         let its_now = now + self.options.clock_error;
         let result = {
-            let Simulation { operator, world, kubelet, script, dice, .. } = self;
+            let Simulation { operator, world, machinery, script, dice, .. } = self;
             let mut reconcile = pin!(operator.reconcile(world, key, its_now));
             let mut context = Context::from_waker(Waker::noop());
             loop {
                 match reconcile.as_mut().poll(&mut context) {
                     Poll::Ready(result) => break result,
-                    Poll::Pending => meanwhile(world, kubelet, script, dice),
+                    Poll::Pending => meanwhile(world, machinery, script, dice),
                 }
             }
         };
@@ -334,7 +312,9 @@ impl<O: SimulatedOperator> Simulation<O> {
         }
         let happenings = self.world.happenings();
         let idle = self.idle.entry(key.clone()).or_default();
-        *idle = if idle.happenings == happenings { *idle } else { Idle { happenings, ..Idle::default() } };
+        if idle.happenings != happenings {
+            *idle = Idle { happenings, since: now, ..Idle::default() };
+        }
         let next = match result {
             Ok(wake) => {
                 idle.rounds += u32::from(by_timer);
@@ -358,25 +338,26 @@ impl<O: SimulatedOperator> Simulation<O> {
         match action {
             Action::Relist(resource) => self.relist(resource),
             Action::Crash => self.crash(),
-            other => other.perform(&self.world),
+            Action::InCluster(deed) => deed.perform(&self.world),
         }
     }
 
-    /// A key whose timer keeps ringing is at rest when three rounds of it changed nothing, or when it failed hopelessly
-    /// often.
+    /// A key whose timer keeps ringing is at rest when three rounds of it changed nothing, for long enough, or when it
+    /// failed hopelessly often.
     fn is_quiet(&mut self) -> bool {
         let happenings = self.world.happenings();
         let now = self.world.now();
         let at_rest = |(key, due): (&ObjectId, &Due)| {
             let idle = self.idle.get(key).copied().unwrap_or_default();
-            due.at > now && idle.happenings == happenings && (idle.rounds >= 3 || idle.errors >= HOPELESS)
+            let rang_in_vain = idle.rounds >= 3 && idle.since + O::Subject::PATIENCE <= now;
+            due.at > now && idle.happenings == happenings && (rang_in_vain || idle.errors >= HOPELESS)
         };
         self.script.is_empty()
-            && self.may_reconcile()
-            && self.watches.values().all(|watch| !watch.is_behind(&self.world))
+            && self.watches.are_ready()
+            && self.watches.iter().all(|(_, watch)| !watch.is_behind(&self.world))
             && self.queue.iter().all(at_rest)
             && self.world.garbage_due().is_none()
-            && self.kubelet.next_due(&self.world).is_none()
+            && self.machinery.next_due(&self.world).is_none()
     }
 
     fn failure(&self, what: String) -> Failure {
@@ -385,12 +366,17 @@ impl<O: SimulatedOperator> Simulation<O> {
 }
 
 /// What happens in the cluster while a request is under way.
-fn meanwhile(world: &World, kubelet: &mut Kubelet, script: &mut VecDeque<(Timestamp, Action)>, dice: &mut Dice) {
+fn meanwhile(
+    world: &World,
+    machinery: &mut impl Machinery,
+    script: &mut VecDeque<(Timestamp, Action)>,
+    dice: &mut Dice,
+) {
     world.advance_to(world.now() + up_to_millis(dice, 50));
-    let is_due = |(at, action): &(Timestamp, Action)| *at <= world.now() && action.concerns_cluster();
-    if let Some((_, action)) = script.pop_front_if(|next| is_due(next)) {
-        action.perform(world);
-    } else if !kubelet.step(world, dice) {
+    let is_due = |(at, action): &(Timestamp, Action)| *at <= world.now() && matches!(action, Action::InCluster(_));
+    if let Some((_, Action::InCluster(deed))) = script.pop_front_if(|next| is_due(next)) {
+        deed.perform(world);
+    } else if !machinery.step(world, dice) {
         world.collect_garbage();
     }
 }

@@ -18,6 +18,8 @@ pub(crate) enum Actor {
     Person,
     /// The scheduler or the kubelet.
     Node,
+    /// Kubernetes' own controllers.
+    Controllers,
     /// The garbage collector.
     Garbage,
 }
@@ -103,6 +105,7 @@ pub(super) fn summary(object: &Value) -> String {
     match object["kind"].as_str() {
         Some("Pod") => {
             text += &format!(" phase {} ip {}", field("/status/phase"), field("/status/podIP"));
+            text += &format!(" ready {}", json::condition_is_true(object, "Ready"));
             let states = json::at(object, "/status/containerStatuses").and_then(Value::as_array);
             for state in states.into_iter().flatten().filter_map(|status| status["state"].get("terminated")) {
                 text += &format!(" exit {} at {}", state["exitCode"], state["finishedAt"]);
@@ -114,6 +117,17 @@ pub(super) fn summary(object: &Value) -> String {
             text +=
                 &format!(" generation {generation} suspend {} status {}", object["spec"]["suspend"], object["status"]);
         }
+        Some("ModelDeployment") => {
+            let (generation, image) = (&object["metadata"]["generation"], json::image(&object["spec"]["template"]));
+            let mut spec = object["spec"].clone();
+            spec["template"] = Value::Null;
+            text += &format!(" generation {generation} image {image:?} spec {spec} status {}", object["status"]);
+        }
+        Some("Deployment") => {
+            let image = json::image(&object["spec"]["template"]);
+            text += &format!(" image {image:?} replicas {} status {}", object["spec"]["replicas"], object["status"]);
+        }
+        Some("ControllerRevision") => text += &format!(" revision {}", object["revision"]),
         _ => {}
     }
     text

@@ -48,11 +48,6 @@ impl Watch {
         self.frozen_until = None;
     }
 
-    /// Whether the cache has had its first list; before that, nobody may decide anything by it.
-    pub(crate) fn is_ready(&self) -> bool {
-        self.ready
-    }
-
     /// Whether there is something that has not been delivered.
     pub(crate) fn is_behind(&self, world: &World) -> bool {
         self.listing.is_some() || self.position < world.feed_length(self.resource)
@@ -85,6 +80,36 @@ impl Watch {
         let changes = world.feed(self.resource, self.position, at_most);
         self.position += changes.len();
         Batch::Changes(changes)
+    }
+}
+
+/// The watches of one controller.
+pub(crate) struct Watches(BTreeMap<Resource, Watch>);
+
+impl Watches {
+    /// Watches of these kinds, each beginning with a list.
+    pub(crate) fn new(resources: &[Resource], world: &World) -> Self {
+        Watches(resources.iter().map(|resource| (*resource, Watch::new(*resource, world))).collect())
+    }
+
+    /// All of them.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Resource, &Watch)> {
+        self.0.iter().map(|(resource, watch)| (*resource, watch))
+    }
+
+    /// The watch of one kind.
+    pub(crate) fn of(&mut self, resource: Resource) -> &mut Watch {
+        self.0.get_mut(&resource).expect("only what is watched is asked for")
+    }
+
+    /// Whether every cache has had its first list; before that, a controller decides nothing.
+    pub(crate) fn are_ready(&self) -> bool {
+        self.0.values().all(|watch| watch.ready)
+    }
+
+    /// So many changes of a kind have reached the operator's cache; none of a kind that is not watched.
+    pub(crate) fn delivered(&self, resource: Resource) -> usize {
+        self.0.get(&resource).map_or(0, |watch| watch.position)
     }
 }
 

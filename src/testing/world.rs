@@ -9,13 +9,9 @@ use serde_json::{Value, json};
 use super::dice::{Dice, dice};
 use super::faults::{ApiFaults, CrashPoint};
 use super::json;
-use super::script::Action;
+use super::script::Deed;
 use super::story::{Actor, Change, Line, Write, summary};
 use crate::cluster::port::{EventDraft, ObjectId, Resource};
-
-/// Every kind of object there is.
-pub(crate) const RESOURCES: [Resource; 4] =
-    [Resource::TrainingJob, Resource::Pod, Resource::Service, Resource::EndpointSlice];
 
 /// Everything that a lock protects.
 pub(super) struct State {
@@ -34,14 +30,14 @@ pub(super) struct State {
     pub(super) faults: ApiFaults,
     pub(super) crash_point: Option<CrashPoint>,
     /// What happens from outside right after the operator's n-th write.
-    pub(super) after_write: Option<(u64, Action)>,
+    pub(super) after_write: Option<(u64, Deed)>,
     /// Whether the operator's process is dead: nothing it sends arrives.
     pub(super) operator_dead: bool,
     pub(super) quota_exceeded: bool,
     pub(super) pods_refused: bool,
     /// How often the cluster changed its mind about what it takes.
     pub(super) moods: usize,
-    /// Objects that a person put under a name of ours, and the job that they are in the way of.
+    /// Objects that a person put under a name of ours, and the object that they are in the way of.
     pub(super) planted: BTreeMap<ObjectId, ObjectId>,
     /// UIDs of all that exists.
     pub(super) living: BTreeSet<String>,
@@ -64,7 +60,7 @@ impl World {
             uids: 0,
             objects: BTreeMap::new(),
             changes: Vec::new(),
-            feeds: RESOURCES.map(|resource| (resource, Vec::new())).into(),
+            feeds: BTreeMap::new(),
             events: BTreeMap::new(),
             journal: Vec::new(),
             reads: Vec::new(),
@@ -144,12 +140,13 @@ impl World {
     /// Changes of one kind of object from a position on, `at_most` of them.
     pub(crate) fn feed(&self, resource: Resource, position: usize, at_most: usize) -> Vec<Arc<Change>> {
         let state = self.state();
-        state.feeds[&resource][position..].iter().take(at_most).cloned().collect()
+        let feed = state.feeds.get(&resource).map(Vec::as_slice).unwrap_or_default();
+        feed[position..].iter().take(at_most).cloned().collect()
     }
 
     /// So many changes were there of one kind of object.
     pub(crate) fn feed_length(&self, resource: Resource) -> usize {
-        self.state().feeds[&resource].len()
+        self.state().feeds.get(&resource).map_or(0, Vec::len)
     }
 
     /// The operator's writes.
@@ -172,7 +169,7 @@ impl World {
         self.state().events.get(about).cloned().unwrap_or_default()
     }
 
-    /// Objects that a person put under a name of ours, each with the job that it is in the way of.
+    /// Objects that a person put under a name of ours, each with the object that it is in the way of.
     pub(crate) fn planted(&self) -> BTreeMap<ObjectId, ObjectId> {
         self.state().planted.clone()
     }
@@ -181,6 +178,11 @@ impl World {
     pub(crate) fn refuses_pods(&self) -> bool {
         let state = self.state();
         state.quota_exceeded || state.pods_refused
+    }
+
+    /// So many more calls may go wrong.
+    pub(crate) fn faults_left(&self) -> u32 {
+        self.state().faults.at_most
     }
 
     /// Adds to the run's story.
@@ -197,11 +199,12 @@ impl World {
         story.chain(["objects:\n".to_owned()]).chain(objects).collect()
     }
 
-    /// Sets or removes the write at which the operator dies.
-    pub(crate) fn set_after_write(&self, number: u64, action: Action) {
-        self.state().after_write = Some((number, action));
+    /// Has something done right after the operator's n-th write.
+    pub(crate) fn set_after_write(&self, number: u64, deed: Deed) {
+        self.state().after_write = Some((number, deed));
     }
 
+    /// Sets or removes the write at which the operator dies.
     pub(crate) fn set_crash_point(&self, point: Option<CrashPoint>) {
         self.state().crash_point = point;
     }
@@ -240,7 +243,7 @@ impl State {
     fn publish(&mut self, by: Actor, id: &ObjectId, created: bool, removed: bool, object: Arc<Value>) {
         let change = Arc::new(Change { by, at: self.now, step: self.step, id: id.clone(), created, removed, object });
         self.changes.push(change.clone());
-        self.feeds.get_mut(&id.resource).expect("every resource has a feed").push(change.clone());
+        self.feeds.entry(id.resource).or_default().push(change.clone());
         self.tell(Line::Change(change));
     }
 
@@ -261,19 +264,23 @@ impl State {
         object["metadata"]["creationTimestamp"] = json::seconds(self.now).into();
         object["metadata"]["generation"] = 1.into();
         object["metadata"]["resourceVersion"] = self.next_revision();
+        if matches!(id.resource, Resource::ModelDeployment | Resource::Deployment)
+            && object["spec"]["replicas"].is_null()
+        {
+            object["spec"]["replicas"] = 1.into();
+        }
         object["status"] = match id.resource {
-            // The CRD's default.
-            Resource::TrainingJob => json!({ "observedGeneration": -1 }),
+            // The CRDs' default.
+            Resource::TrainingJob | Resource::ModelDeployment => json!({ "observedGeneration": -1 }),
             Resource::Pod => json!({ "phase": "Pending", "qosClass": "BestEffort" }),
             Resource::Service => json!({ "loadBalancer": {} }),
-            Resource::EndpointSlice => Value::Null,
             _ => Value::Null,
         };
         if object["status"].is_null() {
             object.as_object_mut().expect("an object").remove("status");
         }
         let object = Arc::new(object);
-        self.living.insert(uid.clone());
+        self.living.extend(uids_owning(id, &uid));
         self.objects.insert(id.clone(), object.clone());
         if json::controller_uid(&object).is_some_and(|owner| !self.living.contains(owner)) {
             self.condemn(id, &uid);
@@ -303,18 +310,11 @@ impl State {
     pub(super) fn remove(&mut self, by: Actor, id: &ObjectId) {
         let Some(mut object) = self.objects.remove(id) else { return };
         let uid = json::uid(&object).to_owned();
-        self.living.remove(&uid);
+        let uids = uids_owning(id, &uid);
+        self.living.retain(|living| !uids.contains(living));
         self.garbage.remove(id);
         self.planted.remove(id);
-        let children: Vec<(ObjectId, String)> = self
-            .objects
-            .iter()
-            .filter(|(_, child)| json::controller_uid(child) == Some(&uid))
-            .map(|(id, child)| (id.clone(), json::uid(child).to_owned()))
-            .collect();
-        for (child, child_uid) in children {
-            self.condemn(&child, &child_uid);
-        }
+        self.condemn_children(&uids);
         Arc::make_mut(&mut object)["metadata"]["resourceVersion"] = self.next_revision();
         self.publish(by, id, false, true, object);
     }
@@ -336,4 +336,10 @@ impl State {
             });
         }
     }
+}
+
+/// The UIDs that an object's children may name as their controller's while it lives.
+fn uids_owning(id: &ObjectId, uid: &str) -> Vec<String> {
+    let replica_set = (id.resource == Resource::Deployment).then(|| json::replica_set_uid(uid));
+    replica_set.into_iter().chain([uid.to_owned()]).collect()
 }

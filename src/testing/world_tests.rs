@@ -23,7 +23,8 @@ fn pod_id(name: &str) -> ObjectId {
 }
 
 fn create_job(world: &World) -> String {
-    world.create_job(json!({ "metadata": { "name": "digits", "namespace": "team" }, "spec": { "nodes": 2 } }))
+    let manifest = json!({ "metadata": { "name": "digits", "namespace": "team" }, "spec": { "nodes": 2 } });
+    world.create_by_person(Resource::TrainingJob, manifest)
 }
 
 fn pod(name: &str, owner: &str) -> Value {
@@ -138,7 +139,7 @@ fn a_job_deleted_in_the_foreground_goes_last() {
     let world = world();
     let owner = create_job(&world);
     create(&world, &pod("a", &owner)).expect("the name is free");
-    world.delete_job_in_foreground(&job());
+    world.delete_in_foreground(&job());
     assert!(json::is_terminating(&world.get(&job()).expect("it is still there")));
     world.advance_to(world.now() + SignedDuration::from_secs(31));
     while world.collect_garbage() {}
@@ -153,7 +154,7 @@ fn reads_show_the_present_and_are_counted() {
     let world = world();
     let owner = create_job(&world);
     create(&world, &pod("a", &owner)).expect("the name is free");
-    assert!(world.plant(&pod_id("b"), &job(), false));
+    assert!(world.plant(&pod_id("b"), &job(), json!({})));
     let listed = block_on(ApiServer::list(&world, Resource::Pod, "team", "trainyard.dev/job", "digits"));
     assert_eq!(listed.map(|pods| pods.len()), Ok(1));
     assert_eq!(block_on(world.read(&pod_id("c"))), Ok(None));
@@ -208,4 +209,46 @@ fn events_are_kept_by_object() {
     let event = EventDraft { event_type: EventType::Normal, reason: "Started", action: "Start", note };
     block_on(world.publish_event(&job(), "uid", &event));
     assert_eq!(world.events(&job()), [event]);
+}
+
+#[test]
+fn a_record_keeps_its_data_and_a_deployment_its_selector() {
+    let world = world();
+    let record = json!({
+        "apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": { "name": "r" }, "revision": 1, "data": { "a": 1 },
+    });
+    let create = |resource, object: &Value| block_on(world.create(resource, "team", object));
+    assert_eq!(create(Resource::ControllerRevision, &record), Ok(()));
+    let labels = json!({ "matchLabels": { "x": "y" } });
+    let mut deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "d" },
+        "spec": { "selector": labels, "template": { "metadata": { "labels": { "x": "z" } } } },
+    });
+    assert!(matches!(create(Resource::Deployment, &deployment), Err(ApiError::Refused(_))));
+    deployment["spec"]["template"]["metadata"]["labels"]["x"] = "y".into();
+    assert_eq!(create(Resource::Deployment, &deployment), Ok(()));
+    let apply = |resource: Resource, name: &str, change: Value| {
+        let id = ObjectId::new(resource, "team", name);
+        let present = world.get(&id).expect("it is there");
+        let metadata = json!({ "name": name, "uid": json::uid(&present), "resourceVersion": revision(&world, &id) });
+        let mut object = change;
+        object["metadata"] = metadata;
+        block_on(world.apply(resource, "team", &object)).map(|()| world.get(&id).expect("it is there"))
+    };
+    let change = json!({ "data": { "a": 2 } });
+    assert!(matches!(apply(Resource::ControllerRevision, "r", change), Err(ApiError::Refused(_))));
+    let change = json!({ "spec": { "selector": { "matchLabels": { "x": "w" } } } });
+    assert!(matches!(apply(Resource::Deployment, "d", change), Err(ApiError::Refused(_))));
+    let scaled =
+        apply(Resource::Deployment, "d", json!({ "spec": { "replicas": 3 } })).expect("it is bound to the newest");
+    assert_eq!((&scaled["spec"]["replicas"], &scaled["metadata"]["generation"]), (&json!(3), &json!(2)));
+}
+
+#[test]
+fn replicas_default_to_one() {
+    let world = world();
+    let manifest = json!({ "metadata": { "name": "digits", "namespace": "team" }, "spec": {} });
+    world.create_by_person(Resource::ModelDeployment, manifest);
+    let created = world.get(&ObjectId::new(Resource::ModelDeployment, "team", "digits")).expect("it is there");
+    assert_eq!((&created["spec"]["replicas"], &created["status"]["observedGeneration"]), (&json!(1), &json!(-1)));
 }

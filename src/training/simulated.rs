@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::caches::Caches;
@@ -12,12 +11,14 @@ use super::observe::Memory;
 use super::reconcile::reconcile;
 use crate::api::TrainingJob;
 use crate::cluster::endpoints::{ServiceFacts, WatchedSlice};
-use crate::cluster::index::{Child, ChildMeta, OwnedIndex, OwnerKey};
+use crate::cluster::index::{ChildMeta, OwnerKey};
 use crate::cluster::pod::WatchedPod;
 use crate::cluster::port::{ObjectId, Resource};
 use crate::names;
-use crate::testing::scenario::{Menu, exhaustive_crashes, exhaustive_recreations, random_runs, seeds};
-use crate::testing::simulation::{Delivery, SimulatedOperator};
+use crate::testing::jobs::{Jobs, Menu};
+use crate::testing::json;
+use crate::testing::operator::{Delivery, SimulatedOperator};
+use crate::testing::scenario::{exhaustive_crashes, exhaustive_recreations, random_runs, seeds};
 use crate::testing::world::World;
 
 /// The operator's state; a crash is a new one.
@@ -29,18 +30,22 @@ struct Operator {
 }
 
 impl SimulatedOperator for Operator {
+    type Subject = Jobs;
+
     fn selects(resource: Resource, object: &Value) -> bool {
         resource == Resource::TrainingJob || object["metadata"]["labels"].get(names::LABEL_JOB).is_some()
     }
 
     fn deliver(&mut self, resource: Resource, delivery: Delivery<'_>) -> Vec<ObjectId> {
         let concerned = match resource {
-            Resource::TrainingJob => return self.deliver_job(&delivery),
-            Resource::Pod => feed(&mut self.caches.pods, &delivery, |pod: WatchedPod| pod.into()),
-            Resource::Service => feed(&mut self.caches.services, &delivery, |service: MetadataOnly| ServiceFacts {
-                meta: ChildMeta::new(&service.metadata),
+            Resource::TrainingJob => return self.deliver_jobs(&delivery),
+            Resource::Pod => delivery.feed_children(&mut self.caches.pods, |pod: WatchedPod| pod.into()),
+            Resource::Service => delivery.feed_children(&mut self.caches.services, |service: MetadataOnly| {
+                ServiceFacts { meta: ChildMeta::new(&service.metadata) }
             }),
-            Resource::EndpointSlice => feed(&mut self.caches.slices, &delivery, |slice: WatchedSlice| slice.into()),
+            Resource::EndpointSlice => {
+                delivery.feed_children(&mut self.caches.slices, |slice: WatchedSlice| slice.into())
+            }
             _ => return Vec::new(),
         };
         concerned.into_iter().filter(|key| key.owner.kind == "TrainingJob").map(job_of).collect()
@@ -57,22 +62,11 @@ impl SimulatedOperator for Operator {
 }
 
 impl Operator {
-    fn deliver_job(&mut self, delivery: &Delivery<'_>) -> Vec<ObjectId> {
-        match delivery {
-            Delivery::Listed(jobs) => {
-                self.jobs = jobs.iter().map(|job| (id_of(job), parse(job))).collect();
-                self.jobs.keys().cloned().collect()
-            }
-            Delivery::Applied(job) => {
-                self.jobs.insert(id_of(job), parse(job));
-                vec![id_of(job)]
-            }
-            Delivery::Deleted(job) => {
-                self.jobs.remove(&id_of(job));
-                self.memories.remove(job["metadata"]["uid"].as_str().unwrap_or_default());
-                Vec::new()
-            }
+    fn deliver_jobs(&mut self, delivery: &Delivery<'_>) -> Vec<ObjectId> {
+        if let Delivery::Deleted(job) = delivery {
+            self.memories.remove(json::uid(job));
         }
+        delivery.feed_owners(Resource::TrainingJob, &mut self.jobs)
     }
 }
 
@@ -80,36 +74,6 @@ impl Operator {
 #[derive(serde::Deserialize)]
 struct MetadataOnly {
     metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
-}
-
-fn feed<W: DeserializeOwned, T: Child>(
-    index: &mut OwnedIndex<T>,
-    delivery: &Delivery<'_>,
-    facts: fn(W) -> T,
-) -> Vec<OwnerKey> {
-    match delivery {
-        Delivery::Listed(objects) => {
-            index.begin_relist();
-            let mut concerned: Vec<OwnerKey> =
-                objects.iter().flat_map(|object| index.apply(facts(parse(object)))).collect();
-            concerned.extend(index.finish_relist());
-            concerned
-        }
-        Delivery::Applied(object) => index.apply(facts(parse(object))),
-        Delivery::Deleted(object) => {
-            let id = id_of(object);
-            index.delete(&id.namespace, &id.name).into_iter().collect()
-        }
-    }
-}
-
-fn parse<T: DeserializeOwned>(object: &Value) -> T {
-    serde_json::from_value(object.clone()).expect("the simulated cluster's objects are well-formed")
-}
-
-fn id_of(object: &Value) -> ObjectId {
-    let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
-    ObjectId::new(Resource::TrainingJob, text("namespace"), text("name"))
 }
 
 fn job_of(key: OwnerKey) -> ObjectId {

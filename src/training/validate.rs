@@ -10,7 +10,7 @@ use crate::api::{
     Duration, EffectiveSpec, FailureLogs, Framework, MAX_NODES, PodTemplate, ProcessesPerNode, TrainingJob,
     TrainingJobSpec, reserved,
 };
-use crate::cluster::problem::{Problem, check_name, check_template_metadata, primary_container};
+use crate::cluster::problem::{Problem, check_env, check_name, check_template_metadata, primary_container};
 use crate::names;
 
 const DEFAULT_MAX_RESTARTS: i32 = 3;
@@ -200,13 +200,7 @@ fn check_template(template: &Value, framework: Framework, problems: &mut Vec<Pro
                 problems.push(Problem::new(&field, value, remedy));
             }
         }
-        for variable in candidate["env"].as_array().into_iter().flatten() {
-            let name = variable["name"].as_str().unwrap_or_default();
-            if reserved::is_reserved(framework, name) {
-                let field = format!("spec.template.spec.containers[{index}].env");
-                problems.push(Problem::new(&field, name, "remove it: the operator sets it for every attempt"));
-            }
-        }
+        check_env(candidate, index, &|name| reserved::is_reserved(framework, name), "every attempt", problems);
     }
     container
 }

@@ -9,15 +9,16 @@ use jiff::SignedDuration;
 use serde_json::Value;
 
 use super::facts::{JobFacts, Outcome};
-use super::json;
-use super::options::SimOptions;
-use super::story::{Actor, Change};
-use super::world::World;
 use crate::cluster::port::{ObjectId, Resource};
+use crate::testing::json;
+use crate::testing::options::SimOptions;
+use crate::testing::story::{Actor, Change};
+use crate::testing::subject::{Oracle, Verdict, ensure};
+use crate::testing::watch::Watches;
+use crate::testing::world::World;
 
 /// Looks at every change, and judges the end.
-pub(crate) struct Oracle {
-    seen: usize,
+pub(crate) struct JobOracle {
     jobs: BTreeMap<String, JobFacts>,
     /// UIDs of objects that a person put in the operator's way.
     strangers: BTreeSet<String>,
@@ -28,30 +29,12 @@ pub(crate) struct Oracle {
 /// Status writes that need no event: timers, and what other jobs or the cluster's moods bring about.
 const STATUS_WRITES_FOR_NOTHING: u64 = 10;
 
-type Verdict = Result<(), String>;
-
-/// Fails with a message unless something holds.
-fn ensure(holds: bool, what: impl FnOnce() -> String) -> Verdict {
-    if holds { Ok(()) } else { Err(what()) }
-}
-
-impl Oracle {
-    /// An oracle of a run with these options.
-    pub(crate) fn new(options: &SimOptions) -> Self {
-        Oracle { seen: 0, jobs: BTreeMap::new(), strangers: BTreeSet::new(), clock_error: options.clock_error.abs() }
+impl Oracle for JobOracle {
+    fn new(options: &SimOptions) -> Self {
+        JobOracle { jobs: BTreeMap::new(), strangers: BTreeSet::new(), clock_error: options.clock_error.abs() }
     }
 
-    /// Looks at what changed since the last time.
-    pub(crate) fn look(&mut self, world: &World) -> Verdict {
-        let changes = world.changes_since(self.seen);
-        self.seen += changes.len();
-        for change in changes {
-            self.take_in(&change)?;
-        }
-        Ok(())
-    }
-
-    fn take_in(&mut self, change: &Change) -> Verdict {
+    fn take_in(&mut self, _world: &World, _watches: &Watches, change: &Change) -> Verdict {
         let object = &change.object;
         let uid = json::uid(object);
         if change.id.resource == Resource::TrainingJob {
@@ -78,13 +61,11 @@ impl Oracle {
         check_addresses(facts).map_err(|what| format!("after a change of {}: {what}", change.id))
     }
 
-    /// Whether a job waits for something that stands in its way by the scenario's doing.
-    pub(crate) fn is_waiting(&self, world: &World, job: &ObjectId) -> bool {
+    fn is_waiting(&self, world: &World, job: &ObjectId) -> bool {
         world.refuses_pods() || world.planted().values().any(|blocked| blocked == job)
     }
 
-    /// Judges a run that has come to rest.
-    pub(crate) fn judge_the_end(&self, world: &World) -> Verdict {
+    fn judge_the_end(&self, world: &World) -> Verdict {
         let mut living = BTreeSet::new();
         for (id, job) in world.objects(Resource::TrainingJob) {
             living.insert(json::uid(&job).to_owned());
@@ -100,7 +81,9 @@ impl Oracle {
         }
         Ok(())
     }
+}
 
+impl JobOracle {
     fn judge_job(&self, world: &World, id: &ObjectId, job: &Value, facts: &JobFacts) -> Verdict {
         // (8)
         let generation = json::number(job, "/metadata/generation");

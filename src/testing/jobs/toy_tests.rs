@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::scenario::{Menu, exhaustive_crashes, random_runs, run_seed, seeds};
-use super::simulation::SimulatedOperator;
 use super::toy::*;
+use super::{Jobs, Menu};
 use crate::cluster::port::Resource;
+use crate::testing::operator::SimulatedOperator;
+use crate::testing::scenario::{exhaustive_crashes, random_runs, run_seed, seeds};
 
 /// What the toy can do. It believes in its cache of pods.
 fn toy_menu() -> Menu {
@@ -14,7 +15,7 @@ fn toy_menu() -> Menu {
 }
 
 /// What the oracle said of the seeds that go wrong, up to the first of which it says `words`.
-fn complaints_until<O: SimulatedOperator>(words: &str) -> BTreeSet<String> {
+fn complaints_until<O: SimulatedOperator<Subject = Jobs>>(words: &str) -> BTreeSet<String> {
     let mut complaints = BTreeSet::new();
     for failure in (0..240).filter_map(|seed| run_seed::<O>(seed, &toy_menu()).err()) {
         let found = failure.what.contains(words);

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::json;
 use super::kubelet::addresses;
-use super::story::{Actor, Change};
 use crate::cluster::port::{ObjectId, Resource};
 use crate::names::{LABEL_ATTEMPT, LABEL_RANK};
+use crate::testing::json;
+use crate::testing::story::{Actor, Change};
 
 /// How a finished job ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::json;
-use super::simulation::{Delivery, SimulatedOperator};
-use super::world::World;
+use super::Jobs;
 use crate::cluster::port::{ApiError, ApiServer, ObjectId, Resource};
 use crate::names;
+use crate::testing::json;
+use crate::testing::operator::{Delivery, SimulatedOperator};
+use crate::testing::world::World;
 
 /// No mistake.
 pub(super) const SOUND: u8 = 0;
@@ -43,6 +44,8 @@ pub(super) struct Toy<const MISTAKE: u8> {
 }
 
 impl<const MISTAKE: u8> SimulatedOperator for Toy<MISTAKE> {
+    type Subject = Jobs;
+
     fn selects(resource: Resource, object: &Value) -> bool {
         match resource {
             Resource::TrainingJob => true,
@@ -59,15 +62,15 @@ impl<const MISTAKE: u8> SimulatedOperator for Toy<MISTAKE> {
         };
         match delivery {
             Delivery::Listed(objects) => {
-                *cache = objects.iter().map(|object| (id(resource, object), object.clone())).collect();
+                *cache = objects.iter().map(|object| (json::id(resource, object), object.clone())).collect();
                 self.jobs.keys().cloned().collect()
             }
             Delivery::Applied(object) => {
-                cache.insert(id(resource, object), object.clone());
+                cache.insert(json::id(resource, object), object.clone());
                 vec![job_of(resource, object)]
             }
             Delivery::Deleted(object) => {
-                cache.remove(&id(resource, object));
+                cache.remove(&json::id(resource, object));
                 vec![job_of(resource, object)]
             }
         }
@@ -81,13 +84,8 @@ impl<const MISTAKE: u8> SimulatedOperator for Toy<MISTAKE> {
     }
 }
 
-fn id(resource: Resource, object: &Value) -> ObjectId {
-    let field = |pointer| json::text(object, pointer).unwrap_or_default();
-    ObjectId::new(resource, field("/metadata/namespace"), field("/metadata/name"))
-}
-
 fn job_of(resource: Resource, object: &Value) -> ObjectId {
-    let mut key = id(Resource::TrainingJob, object);
+    let mut key = json::id(Resource::TrainingJob, object);
     if resource == Resource::Pod {
         key.name = json::label(object, names::LABEL_JOB).unwrap_or_default().to_owned();
     }

@@ -1,4 +1,4 @@
-//! The scheduler and the nodes of the simulated cluster: they move pods along.
+//! The scheduler and the nodes of the simulated cluster: they move the pods of jobs along.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -8,13 +8,14 @@ use rand::RngExt;
 use serde_json::Value;
 
 use super::behaviour::{Behaviour, Ending, Odds};
-use super::dice::{Dice, dice};
-use super::json;
-use super::pod_status::{self, End};
-use super::story::Actor;
-use super::world::World;
 use crate::cluster::port::{ObjectId, Resource};
 use crate::names::{LABEL_ATTEMPT, LABEL_JOB, LABEL_RANK};
+use crate::testing::dice::{Dice, dice};
+use crate::testing::json;
+use crate::testing::pod_status::{self, End};
+use crate::testing::story::Actor;
+use crate::testing::subject::Machinery;
+use crate::testing::world::World;
 
 /// Which pod of which attempt of which job; the same in every run of a scenario, whatever happens to the operator.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,9 +76,10 @@ pub(crate) struct Kubelet {
     addresses: u32,
 }
 
-impl Kubelet {
-    /// Kubelets whose pods behave as the seed and the odds say.
-    pub(crate) fn new(seed: u64, odds: Odds) -> Self {
+impl Machinery for Kubelet {
+    type Odds = Odds;
+
+    fn new(seed: u64, odds: Odds) -> Self {
         Kubelet {
             seed,
             odds,
@@ -92,26 +94,13 @@ impl Kubelet {
         }
     }
 
-    /// How a pod would behave if nobody said otherwise; what [`Kubelet::fix`] starts from.
-    pub(crate) fn draw(&self, part: &Part, life: u32) -> Behaviour {
-        let Part { job: (namespace, name), rank, attempt } = part;
-        self.odds.draw(&mut dice(self.seed, &format!("pod {namespace}/{name} {rank} {attempt} {life}")))
-    }
-
-    /// Says how a pod will behave, in each of its lives.
-    pub(crate) fn fix(&mut self, part: Part, behaviour: Behaviour) {
-        self.fixed.insert(part, behaviour);
-    }
-
-    /// When there is something to do next.
-    pub(crate) fn next_due(&mut self, world: &World) -> Option<Timestamp> {
+    fn next_due(&mut self, world: &World) -> Option<Timestamp> {
         self.look(world);
         let dues = self.pods.values().flat_map(|course| [course.due, course.stop_due]).flatten();
         dues.min()
     }
 
-    /// Moves one pod that is due; answers whether there was one.
-    pub(crate) fn step(&mut self, world: &World, dice: &mut Dice) -> bool {
+    fn step(&mut self, world: &World, dice: &mut Dice) -> bool {
         self.look(world);
         let now = world.now();
         let is_due = |due: Option<Timestamp>| due.is_some_and(|due| due <= now);
@@ -131,6 +120,19 @@ impl Kubelet {
             self.free(&mut course);
         }
         true
+    }
+}
+
+impl Kubelet {
+    /// How a pod would behave if nobody said otherwise; what [`Kubelet::fix`] starts from.
+    pub(crate) fn draw(&self, part: &Part, life: u32) -> Behaviour {
+        let Part { job: (namespace, name), rank, attempt } = part;
+        self.odds.draw(&mut dice(self.seed, &format!("pod {namespace}/{name} {rank} {attempt} {life}")))
+    }
+
+    /// Says how a pod will behave, in each of its lives.
+    pub(crate) fn fix(&mut self, part: Part, behaviour: Behaviour) {
+        self.fixed.insert(part, behaviour);
     }
 
     /// Takes note of pods that came, are to go, or went.

@@ -6,14 +6,15 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use super::behaviour::{Behaviour, Ending, Odds};
-use super::dice::dice;
-use super::faults::ApiFaults;
-use super::json;
 use super::kubelet::{Kubelet, Part};
-use super::pod_status::unschedulable;
-use super::story::Actor;
-use super::world::World;
 use crate::cluster::port::{ObjectId, Resource};
+use crate::testing::dice::dice;
+use crate::testing::faults::ApiFaults;
+use crate::testing::json;
+use crate::testing::pod_status::unschedulable;
+use crate::testing::story::Actor;
+use crate::testing::subject::Machinery;
+use crate::testing::world::World;
 
 struct Node {
     world: World,
@@ -26,7 +27,10 @@ impl Node {
     fn new() -> Self {
         let world = World::new(1, ApiFaults::none());
         let spec = json!({ "nodes": 2, "framework": "torch" });
-        let job = world.create_job(json!({ "metadata": { "name": "digits", "namespace": "team" }, "spec": spec }));
+        let job = world.create_by_person(
+            Resource::TrainingJob,
+            json!({ "metadata": { "name": "digits", "namespace": "team" }, "spec": spec }),
+        );
         Node { world, kubelet: Kubelet::new(1, Odds::calm()), job }
     }
 
@@ -129,7 +133,7 @@ fn sidecars_keep_a_pod_running_until_it_is_deleted() {
     node.pass(70);
     assert_eq!(node.primary(&pod)["terminated"]["exitCode"], 1);
     assert_eq!(node.phase(&pod).as_deref(), Some("Running"));
-    node.world.delete_pod(&pod);
+    node.world.delete_as(Actor::Person, &pod);
     node.pass(5);
     assert_eq!(node.phase(&pod).as_deref(), Some("Failed"));
     assert_eq!(node.primary(&pod)["terminated"]["exitCode"], 1, "an end is final");
@@ -156,7 +160,7 @@ fn a_pod_may_end_by_itself_while_it_is_being_deleted() {
     let mut node = Node::new();
     let pod = node.start(0, |pod| pod.ending = Ending::Exit(2));
     node.pass(58);
-    node.world.delete_pod(&pod);
+    node.world.delete_as(Actor::Person, &pod);
     node.pass(4);
     assert_eq!(node.primary(&pod)["terminated"]["exitCode"], 2);
     node.pass(2);
@@ -186,7 +190,7 @@ fn a_pod_that_never_ends_stops_when_told_to() {
     });
     node.pass(100_000);
     assert_eq!(node.phase(&pod).as_deref(), Some("Running"));
-    node.world.delete_pod(&pod);
+    node.world.delete_as(Actor::Person, &pod);
     node.pass(5);
     assert_eq!(node.phase(&pod).as_deref(), Some("Succeeded"), "exit 0 upon SIGTERM looks like success");
 }

@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 use rand::RngExt;
 
-use super::dice::{Dice, up_to_millis, weighted};
+use crate::testing::dice::{Dice, up_to_millis, weighted};
 
 /// How a pod ends when nobody deletes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

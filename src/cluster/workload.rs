@@ -1,0 +1,217 @@
+//! Deployments, their revisions, Services and PodDisruptionBudgets as far as a controller looks at them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
+use k8s_openapi::api::core::v1::{Service, ServicePort};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::index::{Child, ChildMeta};
+use crate::names;
+
+/// What is kept of a Deployment of ours.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeploymentFacts {
+    /// Identity and owner.
+    pub meta: ChildMeta,
+    /// Label: number of the revision that it runs.
+    pub revision: i64,
+    /// Annotation: hash of that revision.
+    pub hash: String,
+    /// Pods that it should have.
+    pub wanted: i32,
+    /// Pods that it has, as far as its own controller has counted.
+    pub replicas: i32,
+    /// Its pods that serve.
+    pub available: i32,
+    /// Whether its controller has brought its pods down to what it should have. Before that the counts may be of pods that
+    /// are going, and raising it again would take them for pods that stay.
+    pub settled: bool,
+    /// Why pods cannot be created, in the apiserver's words (condition ReplicaFailure).
+    pub refused: Option<String>,
+}
+
+impl Child for DeploymentFacts {
+    fn meta(&self) -> &ChildMeta {
+        &self.meta
+    }
+}
+
+impl From<Deployment> for DeploymentFacts {
+    fn from(deployment: Deployment) -> Self {
+        let (spec, status) = (deployment.spec.unwrap_or_default(), deployment.status.unwrap_or_default());
+        let wanted = spec.replicas.unwrap_or(1);
+        let replicas = status.replicas.unwrap_or_default();
+        let is_counted = status.observed_generation >= deployment.metadata.generation;
+        let failed = |condition: &k8s_openapi::api::apps::v1::DeploymentCondition| {
+            condition.type_ == "ReplicaFailure" && condition.status == "True"
+        };
+        let refused = status.conditions.into_iter().flatten().find(failed);
+        DeploymentFacts {
+            meta: ChildMeta::new(&deployment.metadata),
+            revision: revision(&deployment.metadata),
+            hash: annotation(&deployment.metadata, names::ANNOTATION_REVISION_HASH),
+            wanted,
+            replicas,
+            settled: is_counted && replicas <= wanted,
+            // Until its controller has counted again, what was taken away still counts.
+            available: status.available_replicas.unwrap_or_default().min(wanted),
+            refused: refused.and_then(|condition| condition.message),
+        }
+    }
+}
+
+/// What is kept of a ControllerRevision of ours.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RevisionFacts {
+    /// Identity and owner.
+    pub meta: ChildMeta,
+    /// Its number.
+    pub number: i64,
+    /// Annotation: hash of its data.
+    pub hash: String,
+    /// Annotation: what changed from the revision before.
+    pub change: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// What it holds, as JSON text: thousands of them are kept.
+    pub data: Arc<str>,
+}
+
+impl Child for RevisionFacts {
+    fn meta(&self) -> &ChildMeta {
+        &self.meta
+    }
+}
+
+impl From<ControllerRevision> for RevisionFacts {
+    fn from(revision: ControllerRevision) -> Self {
+        RevisionFacts {
+            meta: ChildMeta::new(&revision.metadata),
+            number: revision.revision,
+            hash: annotation(&revision.metadata, names::ANNOTATION_REVISION_HASH),
+            change: annotation(&revision.metadata, names::ANNOTATION_CHANGE),
+            created: revision.metadata.creation_timestamp.map(|time| time.0).unwrap_or_default(),
+            data: revision.data.map(|data| data.0.to_string()).unwrap_or_default().into(),
+        }
+    }
+}
+
+/// What is kept of a Service of ours that leads to pods.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RouteFacts {
+    /// Identity and owner.
+    pub meta: ChildMeta,
+    /// Labels of the pods that it leads to.
+    pub selector: BTreeMap<String, String>,
+    /// Its ports.
+    pub ports: Vec<PortFacts>,
+}
+
+/// A port of a Service.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PortFacts {
+    /// Number within the Service.
+    pub port: i32,
+    /// TCP, UDP or SCTP.
+    pub protocol: String,
+    /// Name within the Service.
+    pub name: String,
+    /// Name or number of the pods' port.
+    pub target: String,
+}
+
+impl Child for RouteFacts {
+    fn meta(&self) -> &ChildMeta {
+        &self.meta
+    }
+}
+
+impl From<ServicePort> for PortFacts {
+    fn from(port: ServicePort) -> Self {
+        let target = match port.target_port {
+            Some(IntOrString::String(name)) => name,
+            Some(IntOrString::Int(number)) => number.to_string(),
+            None => port.port.to_string(),
+        };
+        let protocol = port.protocol.unwrap_or_else(|| "TCP".to_owned());
+        PortFacts { port: port.port, protocol, name: port.name.unwrap_or_default(), target }
+    }
+}
+
+impl From<Service> for RouteFacts {
+    fn from(service: Service) -> Self {
+        let spec = service.spec.unwrap_or_default();
+        let mut ports: Vec<PortFacts> = spec.ports.into_iter().flatten().map(PortFacts::from).collect();
+        ports.sort();
+        RouteFacts { meta: ChildMeta::new(&service.metadata), selector: spec.selector.unwrap_or_default(), ports }
+    }
+}
+
+/// What is kept of a PodDisruptionBudget of ours.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct BudgetFacts {
+    /// Identity and owner.
+    pub meta: ChildMeta,
+    /// Pods that a drain may take at a time: a number or a part.
+    pub max_unavailable: String,
+}
+
+impl Child for BudgetFacts {
+    fn meta(&self) -> &ChildMeta {
+        &self.meta
+    }
+}
+
+impl From<PodDisruptionBudget> for BudgetFacts {
+    fn from(budget: PodDisruptionBudget) -> Self {
+        let max_unavailable = match budget.spec.and_then(|spec| spec.max_unavailable) {
+            Some(IntOrString::Int(number)) => number.to_string(),
+            Some(IntOrString::String(part)) => part,
+            None => String::new(),
+        };
+        BudgetFacts { meta: ChildMeta::new(&budget.metadata), max_unavailable }
+    }
+}
+
+fn revision(meta: &ObjectMeta) -> i64 {
+    let label = meta.labels.as_ref().and_then(|labels| labels.get(names::LABEL_REVISION));
+    label.and_then(|number| number.parse().ok()).unwrap_or_default()
+}
+
+fn annotation(meta: &ObjectMeta, key: &str) -> String {
+    meta.annotations.as_ref().and_then(|annotations| annotations.get(key)).cloned().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn keeps_what_decisions_need() {
+        let deployment: Deployment = serde_json::from_value(json!({
+            "metadata": {"name": "d", "labels": {"trainyard.dev/revision": "3"}, "annotations": {"trainyard.dev/revision-hash": "h"}},
+            "spec": {"replicas": 1, "selector": {}, "template": {}},
+            "status": {"replicas": 2, "availableReplicas": 2, "conditions": [{"type": "ReplicaFailure", "status": "True", "message": "quota"}]},
+        }))
+        .unwrap();
+        let facts = DeploymentFacts::from(deployment);
+        assert_eq!((facts.revision, facts.hash.as_str(), facts.wanted), (3, "h", 1));
+        assert_eq!((facts.replicas, facts.available), (2, 1), "what was taken away serves no more");
+        assert_eq!(facts.refused.as_deref(), Some("quota"));
+
+        let service: Service = serde_json::from_value(json!({
+            "metadata": {"name": "s"},
+            "spec": {"selector": {"a": "b"}, "ports": [{"port": 90, "name": "y"}, {"port": 80, "name": "x", "targetPort": "http"}]},
+        }))
+        .unwrap();
+        let route = RouteFacts::from(service);
+        let targets: Vec<(i32, &str)> = route.ports.iter().map(|port| (port.port, port.target.as_str())).collect();
+        assert_eq!(targets, [(80, "http"), (90, "90")]);
+    }
+}

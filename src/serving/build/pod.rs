@@ -1,0 +1,169 @@
+//! The pod template of one revision, with draining as the default.
+//!
+//! A pod that is to go is taken out of the Service's endpoints and told to end at the same moment, and it takes a while
+//! until every node's proxy knows. So by default it first waits, still serving, and only then gets its SIGTERM; and it has
+//! time to finish what it is doing. What the user's template sets wins.
+
+use serde_json::{Value, json};
+
+use super::selector;
+use crate::api::FailureLogs;
+use crate::cluster::build::{common_labels, merged, push};
+use crate::names;
+use crate::serving::content::{ContainerPort, Content, MODEL_PATH};
+use crate::serving::validate::ValidDeployment;
+
+/// Seconds that a pod goes on serving after it was told to go: longer than proxies and load balancers need to hear of it.
+const DRAIN_SECONDS: u64 = 10;
+/// Seconds from being told to go to SIGKILL: the wait above, and time for requests under way.
+const GRACE_SECONDS: u64 = 60;
+/// Seconds between two readiness probes.
+const PROBE_SECONDS: u32 = 2;
+/// Volume of the model.
+pub const MODEL_VOLUME: &str = "trainyard-model";
+/// Name of the port that the model is served on.
+pub const PORT_NAME: &str = "trainyard";
+
+/// Builds the template, as the user's own edited in place: fields that we do not know travel untouched.
+pub fn build_template(deployment: &ValidDeployment, number: i64, content: &Content) -> Value {
+    let template = content.template.parse();
+    let mut spec = template["spec"].clone();
+    if spec["terminationGracePeriodSeconds"].is_null() {
+        spec["terminationGracePeriodSeconds"] = GRACE_SECONDS.into();
+    }
+    // The apiserver refuses a sleep that is longer than the grace period; half of it is left for requests under way.
+    let drain = DRAIN_SECONDS.min(spec["terminationGracePeriodSeconds"].as_u64().unwrap_or(GRACE_SECONDS) / 2);
+    for container in spec["containers"].as_array_mut().into_iter().flatten() {
+        add_wait(drain, container);
+        if container["name"].as_str() != Some(&content.container) {
+            continue;
+        }
+        edit_container(deployment, number, content, container);
+        name_port(content, container);
+        if container.get("readinessProbe").is_none() && content.ports[0].protocol == "TCP" {
+            container["readinessProbe"] =
+                json!({"tcpSocket": {"port": content.ports[0].number}, "periodSeconds": PROBE_SECONDS});
+        }
+    }
+    if let Some(model) = &content.model {
+        let claim = json!({"claimName": model.claim, "readOnly": true});
+        push(&mut spec["volumes"], json!({"name": MODEL_VOLUME, "persistentVolumeClaim": claim}));
+    }
+    let own = merged(&selector(&deployment.name, &deployment.uid), &json!({names::LABEL_REVISION: number.to_string()}));
+    let own = merged(&common_labels(names::LABEL_DEPLOYMENT, &deployment.name), &own);
+    let mut metadata = json!({"labels": merged(&template["metadata"]["labels"], &own)});
+    if let Some(annotations) = template["metadata"].get("annotations") {
+        metadata["annotations"] = annotations.clone();
+    }
+    json!({"metadata": metadata, "spec": spec})
+}
+
+fn edit_container(deployment: &ValidDeployment, number: i64, content: &Content, container: &mut Value) {
+    let mut variables = vec![
+        json!({"name": "TRAINYARD_DEPLOYMENT", "value": deployment.name}),
+        json!({"name": "TRAINYARD_REVISION", "value": number.to_string()}),
+    ];
+    if let (Some(model), Some(source)) = (&content.model, &content.source) {
+        variables.push(json!({"name": "TRAINYARD_MODEL_DIR", "value": MODEL_PATH}));
+        variables.push(json!({"name": "TRAINYARD_MODEL_URI", "value": source.uri}));
+        let mut mount = json!({"name": MODEL_VOLUME, "mountPath": MODEL_PATH, "readOnly": true});
+        if !model.path.is_empty() {
+            mount["subPath"] = model.path.as_str().into();
+        }
+        push(&mut container["volumeMounts"], mount);
+    }
+    // Before the user's own, so that $(TRAINYARD_REVISION) in theirs expands.
+    variables.extend(container["env"].as_array().into_iter().flatten().cloned());
+    container["env"] = variables.into();
+    // With the log's end as termination message a failure explains itself even if the program wrote none.
+    if deployment.failure_logs == FailureLogs::Tail && container.get("terminationMessagePolicy").is_none() {
+        container["terminationMessagePolicy"] = "FallbackToLogsOnError".into();
+    }
+}
+
+/// Has a container wait before its SIGTERM, if it has no hook of its own. Not only the one that serves: a server behind a
+/// proxy must not be gone while the proxy still takes requests.
+fn add_wait(seconds: u64, container: &mut Value) {
+    if container["lifecycle"].get("preStop").is_none() && seconds > 0 {
+        container["lifecycle"]["preStop"] = json!({"sleep": {"seconds": seconds}});
+    }
+}
+
+/// Gives the port that the model is served on a name of ours, beside the user's own if there is one: a Service leads to
+/// it by that name, whatever number or name each revision gives it.
+fn name_port(content: &Content, container: &mut Value) {
+    let ContainerPort { name, number, protocol } = &content.ports[0];
+    match name {
+        Some(name) if name == PORT_NAME => {}
+        Some(_) => {
+            push(&mut container["ports"], json!({"containerPort": number, "protocol": protocol, "name": PORT_NAME}));
+        }
+        None => container["ports"][0]["name"] = PORT_NAME.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serving::build::revision::{build_deployment, build_record};
+    use crate::serving::build::service::build_service;
+    use crate::serving::validate::validate;
+
+    fn valid(spec: Value) -> ValidDeployment {
+        let deployment = serde_json::from_value(json!({
+            "apiVersion": "trainyard.dev/v1alpha1", "kind": "ModelDeployment",
+            "metadata": {"name": "digits", "namespace": "ml", "uid": "0b7d"}, "spec": spec,
+        }))
+        .unwrap();
+        validate(&deployment).unwrap()
+    }
+
+    #[track_caller]
+    fn assert_snapshot(name: &str, object: &Value) {
+        insta::with_settings!({omit_expression => true}, { insta::assert_yaml_snapshot!(name, object) });
+    }
+
+    #[test]
+    fn draining_is_the_default() {
+        let valid = valid(json!({
+            "model": {"uri": "pvc://models/digits/7"},
+            "template": {"spec": {"containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 8080}]}]}},
+        }));
+        assert_snapshot("deployment", &build_deployment(&valid, 1, &valid.content, 2));
+        assert_snapshot("record", &build_record(&valid, 1, &valid.content, "template.spec: a -> b"));
+        assert_snapshot("service", &build_service(&valid, &valid.content));
+    }
+
+    #[test]
+    fn the_wait_fits_into_the_users_own_grace_period() {
+        for (grace, wait) in
+            [(json!(null), json!(10)), (json!(8), json!(4)), (json!(1), json!(null)), (json!(0), json!(null))]
+        {
+            let container = json!({"name": "c", "ports": [{"containerPort": 8080}]});
+            let spec = json!({"terminationGracePeriodSeconds": grace, "containers": [container]});
+            let valid = valid(json!({"template": {"spec": spec}}));
+            let built = build_template(&valid, 1, &valid.content);
+            assert_eq!(built["spec"]["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"], wait, "{grace}");
+        }
+    }
+
+    #[test]
+    fn what_the_user_sets_wins() {
+        let valid = valid(json!({"failureLogs": "Off", "template": {
+            "metadata": {"labels": {"team": "vision"}, "annotations": {"kubectl.kubernetes.io/default-container": "server"}},
+            "spec": {
+                "terminationGracePeriodSeconds": 5, "aFieldOfTomorrow": {"kept": true},
+                "containers": [
+                    {"name": "proxy", "ports": [{"containerPort": 1, "name": "http"}]},
+                    {
+                        "name": "server", "image": "s", "ports": [{"containerPort": 8080}, {"containerPort": 9000, "name": "grpc"}],
+                        "env": [{"name": "NAME", "value": "r-$(TRAINYARD_REVISION)"}],
+                        "readinessProbe": {"httpGet": {"path": "/v2/health/ready", "port": 8080}},
+                        "lifecycle": {"preStop": {"exec": {"command": ["drain"]}}},
+                    },
+                ],
+            },
+        }}));
+        assert_snapshot("template_of_the_users_own", &build_template(&valid, 7, &valid.content));
+    }
+}

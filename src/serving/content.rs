@@ -1,0 +1,199 @@
+//! What a revision is made from: a model and a pod template.
+
+use serde_json::{Value, json};
+
+use crate::api::{ModelDeploymentSpec, ModelSource, PodTemplate, reserved};
+use crate::cluster::problem::{Problem, check_env, check_template_metadata, primary_container};
+use crate::names;
+
+/// Where the serving container finds its model.
+pub const MODEL_PATH: &str = "/mnt/models";
+/// The port of the Service that leads to the model, as people expect of a URL.
+pub const MODEL_PORT: i32 = 80;
+/// The only scheme that needs no program in the pod.
+const CLAIM_SCHEME: &str = "pvc://";
+/// Characters of a revision's hash: fifty bits, and compared only within one deployment.
+const HASH: usize = 10;
+
+/// A model and a pod template that make sense.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Content {
+    /// The model, as the user wrote it.
+    pub source: Option<ModelSource>,
+    /// Where its files are.
+    pub model: Option<ClaimPath>,
+    /// The pod template.
+    pub template: PodTemplate,
+    /// The container that serves.
+    pub container: String,
+    /// Its ports, at least one; the first is the one that the model is served on.
+    pub ports: Vec<ContainerPort>,
+}
+
+/// A folder or file of a PersistentVolumeClaim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimPath {
+    /// Name of the claim.
+    pub claim: String,
+    /// Path within it; empty for all of it.
+    pub path: String,
+}
+
+/// A port of the serving container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerPort {
+    /// Name, if the user gave one.
+    pub name: Option<String>,
+    /// Number.
+    pub number: i32,
+    /// TCP, UDP or SCTP.
+    pub protocol: String,
+}
+
+impl Content {
+    /// Reads what a spec asks for.
+    ///
+    /// # Errors
+    /// Every problem of model and template.
+    pub fn of_spec(spec: &ModelDeploymentSpec) -> Result<Content, Vec<Problem>> {
+        Content::new(spec.model.clone(), spec.template.clone())
+    }
+
+    /// Reads what a revision holds, as [`Content::data`] wrote it.
+    pub fn of_revision(data: &str) -> Option<Content> {
+        let mut data: Value = serde_json::from_str(data).ok()?;
+        let source = serde_json::from_value(data["model"].take()).ok()?;
+        let template = serde_json::from_value(data["template"].take()).ok()?;
+        Content::new(source, template).ok()
+    }
+
+    /// What a revision holds: fields by their names in the spec.
+    pub fn data(&self) -> Value {
+        let mut data = json!({"template": self.template.parse()});
+        if let Some(source) = &self.source {
+            data["model"] = json!(source);
+        }
+        data
+    }
+
+    /// Tells revisions apart.
+    pub fn hash(&self) -> String {
+        names::short_hash(self.data().to_string().as_bytes(), HASH)
+    }
+
+    fn new(source: Option<ModelSource>, template: PodTemplate) -> Result<Content, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let tree = template.parse();
+        check_template_metadata(&tree["metadata"], "deployment", &mut problems);
+        let container = primary_container(&tree, "serves", &mut problems);
+        let ports = check_pod(&tree["spec"], &container, &mut problems);
+        let model = source.as_ref().and_then(|source| {
+            check_mounts(&tree["spec"], &container, &mut problems);
+            claim_path(&source.uri, &mut problems)
+        });
+        if problems.is_empty() { Ok(Content { source, model, template, container, ports }) } else { Err(problems) }
+    }
+}
+
+/// Checks what the operator owns in a pod's spec; answers the ports of the serving container.
+fn check_pod(spec: &Value, container: &str, problems: &mut Vec<Problem>) -> Vec<ContainerPort> {
+    if let Some(value) = spec.get("restartPolicy").filter(|value| value.as_str() != Some("Always")) {
+        let remedy = "remove it: a server that ends is started again";
+        problems.push(Problem::new("spec.template.spec.restartPolicy", value, remedy));
+    }
+    let containers = spec["containers"].as_array().into_iter().flatten().enumerate();
+    let serving = containers.into_iter().find(|(_, candidate)| candidate["name"].as_str() == Some(container));
+    let Some((index, serving)) = serving else { return Vec::new() };
+    check_env(serving, index, &|name| name.starts_with(reserved::OWN_PREFIX), "every revision", problems);
+    let ports: Vec<ContainerPort> = serving["ports"].as_array().into_iter().flatten().filter_map(port).collect();
+    if ports.iter().skip(1).any(|port| port.number == MODEL_PORT) {
+        let remedy = "make it the first: port 80 of the Service leads to the first port of this container";
+        problems.push(Problem::new(&format!("spec.template.spec.containers[{index}].ports"), MODEL_PORT, remedy));
+    }
+    if ports.is_empty() {
+        let remedy = "add the port that the model is served on, as in ports: [{containerPort: 8080}]";
+        problems.push(Problem::new(&format!("spec.template.spec.containers[{index}].ports"), "missing", remedy));
+    }
+    ports
+}
+
+fn port(port: &Value) -> Option<ContainerPort> {
+    Some(ContainerPort {
+        name: port["name"].as_str().filter(|name| !name.is_empty()).map(str::to_owned),
+        number: i32::try_from(port["containerPort"].as_i64()?).ok()?,
+        protocol: port["protocol"].as_str().unwrap_or("TCP").to_owned(),
+    })
+}
+
+fn check_mounts(spec: &Value, container: &str, problems: &mut Vec<Problem>) {
+    let containers = spec["containers"].as_array().into_iter().flatten().enumerate();
+    for (index, candidate) in containers.filter(|(_, candidate)| candidate["name"].as_str() == Some(container)) {
+        let mut mounts = candidate["volumeMounts"].as_array().into_iter().flatten();
+        let taken =
+            |mount: &Value| mount["mountPath"].as_str().is_some_and(|path| path.trim_end_matches('/') == MODEL_PATH);
+        if mounts.any(taken) {
+            let field = format!("spec.template.spec.containers[{index}].volumeMounts");
+            problems.push(Problem::new(&field, MODEL_PATH, "remove it: model.uri is mounted there"));
+        }
+    }
+}
+
+fn claim_path(uri: &str, problems: &mut Vec<Problem>) -> Option<ClaimPath> {
+    let mut refuse = |remedy| {
+        problems.push(Problem::new("spec.model.uri", uri, remedy));
+        None
+    };
+    let Some(place) = uri.strip_prefix(CLAIM_SCHEME) else {
+        return refuse("write pvc://CLAIM/PATH, or leave model out and let the image bring it");
+    };
+    let (claim, path) = place.split_once('/').unwrap_or((place, ""));
+    if claim.is_empty() {
+        return refuse("name the PersistentVolumeClaim, as in pvc://CLAIM/PATH");
+    }
+    // The kubelet refuses such paths too, but says so in a pod's status only.
+    if path.split('/').any(|part| part == "..") {
+        return refuse("remove .. from it: a path leads down from the root of the claim");
+    }
+    Some(ClaimPath { claim: claim.to_owned(), path: path.trim_matches('/').to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(spec: Value) -> Result<Content, Vec<Problem>> {
+        Content::of_spec(&serde_json::from_value(spec).unwrap())
+    }
+
+    fn serving(model: &str) -> Value {
+        json!({"model": {"uri": model}, "template": {"spec": {"containers": [
+            {"name": "c", "ports": [{"containerPort": 8080}, {"containerPort": 9000, "name": "grpc"}]},
+        ]}}})
+    }
+
+    #[test]
+    fn a_model_is_a_path_in_a_claim() {
+        let cases = [
+            ("pvc://models/digits/7", "models", "digits/7"),
+            ("pvc://models", "models", ""),
+            ("pvc://m//x/", "m", "x"),
+        ];
+        for (uri, claim, path) in cases {
+            let model = content(serving(uri)).unwrap().model.unwrap();
+            assert_eq!((model.claim.as_str(), model.path.as_str()), (claim, path), "{uri}");
+        }
+        for uri in ["s3://bucket/x", "models/x", "pvc://", "pvc://models/../x"] {
+            let problems = content(serving(uri)).unwrap_err();
+            assert_eq!((problems[0].field.as_str(), problems[0].value.as_str()), ("spec.model.uri", uri));
+        }
+    }
+
+    #[test]
+    fn a_revision_reads_back_as_it_was() {
+        let content = content(serving("pvc://models/digits/7")).unwrap();
+        assert_eq!(content.ports[1].name.as_deref(), Some("grpc"));
+        let read = Content::of_revision(&content.data().to_string()).unwrap();
+        assert_eq!(read, content);
+        assert_eq!(read.hash(), content.hash());
+    }
+}

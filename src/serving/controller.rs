@@ -1,0 +1,52 @@
+//! The controller of ModelDeployments: what it watches, and what it reconciles by.
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::ResourceExt;
+
+use super::caches::Caches;
+use super::observe::Memory;
+use super::reconcile::reconcile;
+use crate::api::ModelDeployment;
+use crate::cluster::client::ApiClient;
+use crate::cluster::controller::{Controlled, Fed, Feeding};
+use crate::cluster::pod::WatchedPod;
+use crate::cluster::port::ApiError;
+use crate::cluster::reconcile::Reconciled;
+use crate::cluster::watch::{Shared, locked};
+use crate::names::LABEL_DEPLOYMENT;
+use crate::server::metrics::Kind;
+
+impl Controlled for ModelDeployment {
+    const KIND: Kind = Kind::ModelDeployment;
+    type Caches = Caches;
+
+    fn feed_children(feeding: &Feeding<Caches>) -> Vec<Fed> {
+        vec![
+            feeding.watch::<WatchedPod, _>(LABEL_DEPLOYMENT, |caches| &mut caches.pods),
+            feeding.watch::<Deployment, _>(LABEL_DEPLOYMENT, |caches| &mut caches.deployments),
+            feeding.watch::<ControllerRevision, _>(LABEL_DEPLOYMENT, |caches| &mut caches.revisions),
+            feeding.watch::<Service, _>(LABEL_DEPLOYMENT, |caches| &mut caches.routes),
+            feeding.watch::<PodDisruptionBudget, _>(LABEL_DEPLOYMENT, |caches| &mut caches.budgets),
+        ]
+    }
+
+    async fn reconcile(
+        api: &ApiClient,
+        deployment: &Self,
+        caches: &Shared<Caches>,
+        memory: &mut Memory,
+        now: Timestamp,
+    ) -> Result<Reconciled, ApiError> {
+        let (namespace, uid) = (deployment.namespace().unwrap_or_default(), deployment.uid().unwrap_or_default());
+        let observed = locked(caches).observe(&namespace, &deployment.name_any(), &uid);
+        reconcile(api, deployment, &observed, memory, now).await
+    }
+
+    /// A deployment is never over.
+    fn is_over(&self, _memory: &Memory) -> bool {
+        false
+    }
+}

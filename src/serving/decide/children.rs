@@ -1,0 +1,163 @@
+//! Creating what is missing, changing what is not as it should be, and forgetting what nobody will go back to.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::judge::Judgement;
+use super::view::View;
+use crate::api::{Amount, ModelDeploymentStatus};
+use crate::cluster::index::ChildMeta;
+use crate::cluster::plan::{Action, Check, Plan};
+use crate::cluster::port::{ObjectId, Resource};
+use crate::names;
+use crate::serving::build::{budget, revision, selector, service};
+use crate::serving::content::Content;
+use crate::serving::policy::change::change;
+use crate::serving::policy::history::outdated;
+
+/// Adds the record and the Deployments that are missing.
+pub(super) fn add_revisions(
+    view: &View,
+    judgement: &Judgement,
+    shares: &BTreeMap<i64, i32>,
+    plan: &mut Plan<ModelDeploymentStatus>,
+) {
+    let mut actions = Vec::new();
+    if record(view, &mut actions) {
+        plan.checks.push(Check::RevisionIsNew {
+            owner: view.id(),
+            owner_uid: view.valid.uid.clone(),
+            number: view.asked,
+            hash: view.valid.content.hash(),
+        });
+    }
+    deployments(view, judgement, shares, &mut actions);
+    plan.actions.extend(actions);
+}
+
+/// Adds the Service and the budget, or what is not as it should be of them.
+pub(super) fn add_surroundings(view: &View, judgement: &Judgement, plan: &mut Plan<ModelDeploymentStatus>) {
+    route(view, judgement, &mut plan.actions);
+    disruption_budget(view, &mut plan.actions);
+}
+
+/// Takes out of a plan what was refused lately, and has the rest wait for what it needs.
+pub(super) fn guard(view: &View, plan: &mut Plan<ModelDeploymentStatus>) {
+    let creates = |action: &Action| matches!(action, Action::Create { .. });
+    if view.refusal().is_some() {
+        // What was refused is not asked for again before its time, and neither is what would follow it; pods move on.
+        let moves = |action: &Action| action.id().resource == Resource::Deployment && !creates(action);
+        plan.actions.retain(moves);
+        plan.checks.retain(|check| matches!(check, Check::OwnerIsCurrent { .. }));
+    }
+    if plan.actions.iter().any(creates) && !plan.checks.contains(&view.is_current()) {
+        // Caches may be behind: what is created is decided upon the live deployment.
+        plan.checks.insert(0, view.is_current());
+    }
+    let waits = [view.refusal().map(|refusal| refusal.until), view.memory.writes.doubt_at()];
+    plan.wake_at = waits.into_iter().flatten().chain(plan.wake_at).min();
+}
+
+/// The record of the revision that is asked for; answers whether the revision is new.
+fn record(view: &View, actions: &mut Vec<Action>) -> bool {
+    let name = view.revision_name(view.asked);
+    if view.revision(view.asked).record.is_some() || view.has_created(Resource::ControllerRevision, &name) {
+        return false;
+    }
+    let Some(content) = view.content(view.asked) else { return false };
+    let before = view.status.revision.filter(|before| *before != view.asked).and_then(|before| view.content(before));
+    let change = before.map(|before| change(&before.data(), &content.data())).unwrap_or_default();
+    let object = revision::build_record(view.valid, view.asked, &content, &change);
+    actions.push(create(view, Resource::ControllerRevision, &name, object));
+    view.of_spec.is_none()
+}
+
+/// Deployments of revisions that should have pods and have none to hold them; with its pods, each is a move too.
+fn deployments(view: &View, judgement: &Judgement, shares: &BTreeMap<i64, i32>, actions: &mut Vec<Action>) {
+    if view.awaits_deployments() {
+        return;
+    }
+    for (&number, &share) in shares {
+        let name = view.revision_name(number);
+        let is_wanted = share > 0 || number == judgement.heading;
+        let is_there = view.revision(number).deployment.is_some() || view.has_created(Resource::Deployment, &name);
+        if !is_wanted || is_there {
+            continue;
+        }
+        if let Some(content) = view.content(number) {
+            let object = revision::build_deployment(view.valid, number, &content, share);
+            actions.push(create(view, Resource::Deployment, &name, object));
+        }
+    }
+}
+
+/// The Service. Its ports are those of the revision that serves: a new one's only when it has taken over.
+fn route(view: &View, judgement: &Judgement, actions: &mut Vec<Action>) {
+    let serving = if judgement.is_complete { view.asked } else { view.stable.unwrap_or(view.asked) };
+    let Some(content): Option<Content> = view.content(serving).or_else(|| view.content(view.asked)) else { return };
+    let name = &view.valid.name;
+    let Some(route) = &view.observed.route else {
+        if !view.has_created(Resource::Service, name) {
+            actions.push(create(view, Resource::Service, name, service::build_service(view.valid, &content)));
+        }
+        return;
+    };
+    let ports = service::ports(&content);
+    let selector = selector(name, &view.valid.uid);
+    let is_right = route.ports == ports && serde_json::json!(route.selector) == selector;
+    if !is_right && !view.memory.writes.awaits(Resource::Service, &route.meta) {
+        let object = service::build_service_change(view.valid, &route.meta, ports);
+        actions.push(apply(Resource::Service, &route.meta, object));
+    }
+}
+
+/// The PodDisruptionBudget, above one replica: below, it could only hold up the drain of a node.
+fn disruption_budget(view: &View, actions: &mut Vec<Action>) {
+    const KIND: Resource = Resource::PodDisruptionBudget;
+    let wanted: Option<Amount> = view.valid.budget.filter(|_| view.valid.replicas > 1);
+    let name = names::family(&view.valid.name, &view.valid.uid);
+    match (&view.observed.budget, wanted) {
+        (None, Some(amount)) if !view.has_created(KIND, &name) => {
+            actions.push(create(view, KIND, &name, budget::build_budget(view.valid, amount)));
+        }
+        (Some(present), None) => actions.push(delete(KIND, &present.meta)),
+        (Some(present), Some(amount)) => {
+            let is_right = present.max_unavailable == amount.to_string();
+            if !is_right && !view.memory.writes.awaits(KIND, &present.meta) {
+                actions.push(apply(KIND, &present.meta, budget::build_budget_change(&present.meta, amount)));
+            }
+        }
+        (None, _) => {}
+    }
+}
+
+/// Adds the removal of revisions that are beyond the history's limit and that nobody uses. Also while none comes to serve:
+/// who tries one template after the other must not fill the cluster with them.
+pub(super) fn forget(view: &View, judgement: &Judgement, plan: &mut Plan<ModelDeploymentStatus>) {
+    // What is stable by the record counts until the record says otherwise.
+    let used = [Some(view.asked), view.of_spec, view.stable, judgement.stable, view.valid.undo_to];
+    let is_unused = |number: &&i64| {
+        let revision = view.revision(**number);
+        !used.contains(&Some(**number)) && revision.wanted() == 0 && revision.replicas() == 0
+    };
+    for number in outdated(view.revisions.keys().filter(is_unused).copied(), view.valid.history) {
+        let revision = view.revision(number);
+        // The record last: as long as it is there, the number is not forgotten.
+        plan.actions.extend(revision.deployment.map(|child| delete(Resource::Deployment, &child.meta)));
+        plan.actions.extend(revision.record.map(|record| delete(Resource::ControllerRevision, &record.meta)));
+    }
+}
+
+fn create(view: &View, resource: Resource, name: &str, object: Value) -> Action {
+    let id = ObjectId::new(resource, &view.valid.namespace, name);
+    Action::Create { id, owner_uid: view.valid.uid.clone(), object }
+}
+
+fn apply(resource: Resource, child: &ChildMeta, object: Value) -> Action {
+    Action::Apply { id: ObjectId::new(resource, &child.namespace, &child.name), object }
+}
+
+fn delete(resource: Resource, child: &ChildMeta) -> Action {
+    Action::Delete { id: ObjectId::new(resource, &child.namespace, &child.name), uid: child.uid.clone() }
+}

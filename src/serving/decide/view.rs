@@ -1,0 +1,181 @@
+//! One deployment's revisions, sorted out of everything that was observed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::judge::Judgement;
+use super::{seen, urgency};
+use crate::api::{ModelDeployment, ModelDeploymentStatus};
+use crate::cluster::plan::{Check, Plan};
+use crate::cluster::pod::PodFacts;
+use crate::cluster::port::{ObjectId, Resource};
+use crate::cluster::problem::Problem;
+use crate::cluster::workload::{DeploymentFacts, RevisionFacts};
+use crate::names;
+use crate::serving::content::Content;
+use crate::serving::observe::{Memory, Observed};
+use crate::serving::validate::ValidDeployment;
+
+/// What the steps of a decision look at.
+pub(super) struct View<'a> {
+    pub(super) deployment: &'a ModelDeployment,
+    pub(super) valid: &'a ValidDeployment,
+    pub(super) status: &'a ModelDeploymentStatus,
+    pub(super) observed: &'a Observed,
+    pub(super) memory: &'a Memory,
+    pub(super) now: Timestamp,
+    /// Everything that is known of each revision, by its number.
+    pub(super) revisions: BTreeMap<i64, Revision<'a>>,
+    /// The number of what the spec says, whether undone or not; `None` if it has none yet.
+    pub(super) of_spec: Option<i64>,
+    /// The revision that is to serve.
+    pub(super) asked: i64,
+    /// The revision that has proven itself, if anything of it is left.
+    pub(super) stable: Option<i64>,
+}
+
+/// What is known of one revision.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Revision<'a> {
+    pub(super) record: Option<&'a Arc<RevisionFacts>>,
+    pub(super) deployment: Option<&'a Arc<DeploymentFacts>>,
+}
+
+impl Revision<'_> {
+    fn hash(&self) -> Option<&str> {
+        let record = self.record.map(|record| record.hash.as_str());
+        record.or(self.deployment.map(|deployment| deployment.hash.as_str()))
+    }
+
+    /// Pods that it should have.
+    pub(super) fn wanted(&self) -> i32 {
+        self.deployment.map_or(0, |deployment| deployment.wanted)
+    }
+
+    /// Pods of it that serve.
+    pub(super) fn available(&self) -> i32 {
+        self.deployment.map_or(0, |deployment| deployment.available)
+    }
+
+    /// Pods of it that there are and that are not about to go.
+    pub(super) fn staying(&self) -> i32 {
+        self.replicas().min(self.wanted())
+    }
+
+    /// Pods of it that there are.
+    pub(super) fn replicas(&self) -> i32 {
+        self.deployment.map_or(0, |deployment| deployment.replicas)
+    }
+}
+
+impl<'a> View<'a> {
+    /// Sorts out the revisions, and finds the one that is asked for.
+    ///
+    /// # Errors
+    /// An undo to a revision that is gone, or to what the spec says anyway.
+    pub(super) fn new(
+        deployment: &'a ModelDeployment,
+        valid: &'a ValidDeployment,
+        status: &'a ModelDeploymentStatus,
+        observed: &'a Observed,
+        memory: &'a Memory,
+        now: Timestamp,
+    ) -> Result<Self, Problem> {
+        let mut revisions: BTreeMap<i64, Revision> = BTreeMap::new();
+        for record in &observed.revisions {
+            revisions.entry(record.number).or_default().record = Some(record);
+        }
+        for child in &observed.deployments {
+            revisions.entry(child.revision).or_default().deployment = Some(child);
+        }
+        let hash = valid.content.hash();
+        let with_hash = |(number, revision): (&i64, &Revision)| (revision.hash() == Some(&hash)).then_some(*number);
+        let of_spec = revisions.iter().filter_map(with_hash).next_back();
+        let highest = revisions.keys().last().copied().max(status.latest_revision).unwrap_or(0);
+        let asked = match valid.undo_to {
+            None => of_spec.unwrap_or(highest + 1),
+            Some(number) => undone(number, of_spec, &revisions)?,
+        };
+        let stable = status.stable_revision.filter(|number| revisions.contains_key(number));
+        Ok(View { deployment, valid, status, observed, memory, now, revisions, of_spec, asked, stable })
+    }
+
+    /// A revision; one that is not there yet has nothing.
+    pub(super) fn revision(&self, number: i64) -> Revision<'a> {
+        self.revisions.get(&number).copied().unwrap_or_default()
+    }
+
+    /// What a revision is made from; `None` if its record is gone.
+    pub(super) fn content(&self, number: i64) -> Option<Content> {
+        let is_new = self.of_spec.is_none() && self.valid.undo_to.is_none() && self.asked == number;
+        match is_new || self.of_spec == Some(number) {
+            true => Some(self.valid.content.clone()),
+            false => Content::of_revision(&self.revision(number).record?.data),
+        }
+    }
+
+    /// Pods of a revision.
+    pub(super) fn pods(&self, number: i64) -> impl Iterator<Item = &'a PodFacts> {
+        self.observed.pods.iter().map(|pod| &pod.0).filter(move |pod| pod.revision == number)
+    }
+
+    /// Pods of all revisions that serve.
+    pub(super) fn serving(&self) -> i32 {
+        self.revisions.values().map(Revision::available).sum()
+    }
+
+    /// Name of a revision's record and Deployment.
+    pub(super) fn revision_name(&self, number: i64) -> String {
+        names::revision(&self.valid.name, &self.valid.uid, number)
+    }
+
+    /// Whether Deployments were written that the cache does not show yet: pods then stay where they are.
+    pub(super) fn awaits_deployments(&self) -> bool {
+        let changed = |child: &Arc<DeploymentFacts>| self.memory.writes.awaits(Resource::Deployment, &child.meta);
+        self.memory.writes.has_created_any(Resource::Deployment) || self.observed.deployments.iter().any(changed)
+    }
+
+    /// Identity of the deployment.
+    pub(super) fn id(&self) -> ObjectId {
+        ObjectId::new(Resource::ModelDeployment, &self.valid.namespace, &self.valid.name)
+    }
+
+    /// That the deployment is, past all caches, what was decided upon.
+    pub(super) fn is_current(&self) -> Check {
+        Check::OwnerIsCurrent {
+            id: self.id(),
+            uid: self.valid.uid.clone(),
+            resource_version: self.deployment.metadata.resource_version.clone().unwrap_or_default(),
+        }
+    }
+
+    /// A plan that says where the deployment stands.
+    pub(super) fn say(&self, judgement: &Judgement) -> Plan<ModelDeploymentStatus> {
+        let seen = seen(self.deployment, self.now);
+        let (new, state) = super::words::status(self, judgement, seen);
+        let publish = urgency(self.status, &new, state, self.memory, self.now);
+        let claim = self.memory.claim_due_at();
+        Plan::status_only(new, publish).waking_at(judgement.deadline).waking_at(claim)
+    }
+}
+
+/// The revision that an undo leads to.
+fn undone(number: i64, of_spec: Option<i64>, revisions: &BTreeMap<i64, Revision>) -> Result<i64, Problem> {
+    const FIELD: &str = "spec.rollout.undoTo";
+    if of_spec == Some(number) {
+        let remedy = "it is what model and template say anyway: remove undoTo";
+        return Err(Problem::new(FIELD, number, remedy));
+    }
+    let kept = |(number, revision): (&i64, &Revision)| revision.record.map(|_| number.to_string());
+    if revisions.get(&number).is_some_and(|revision| revision.record.is_some()) {
+        return Ok(number);
+    }
+    let kept: Vec<String> = revisions.iter().filter_map(kept).collect();
+    let remedy = match kept.is_empty() {
+        true => "no revision is kept yet: remove undoTo".to_owned(),
+        false => format!("it is not kept: name one of {}, or remove undoTo", kept.join(", ")),
+    };
+    Err(Problem::new(FIELD, number, &remedy))
+}

@@ -1,0 +1,77 @@
+//! Tests of the simulation itself, by operators whose faults are known.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::testing::scenario::{exhaustive_crashes, exhaustive_recreations, random_runs, run_seed, seeds};
+use crate::testing::serving::Menu;
+
+/// What the oracle said of the seeds that go wrong, up to the first of which it says `words`.
+fn complaints_until<O: SimulatedOperator<Subject = Serving>>(words: &str) -> BTreeSet<String> {
+    let mut complaints = BTreeSet::new();
+    for failure in (0..240).filter_map(|seed| run_seed::<O>(seed, &Menu::everything()).err()) {
+        let found = failure.what.contains(words);
+        complaints.insert(failure.what);
+        if found {
+            break;
+        }
+    }
+    complaints
+}
+
+#[test]
+fn a_sound_operator_passes_random_runs() {
+    random_runs::<Toy<SOUND>>(seeds(), &Menu::everything());
+}
+
+#[test]
+fn a_sound_operator_survives_a_death_at_each_of_its_writes() {
+    let runs: u64 = (0..4).map(|seed| exhaustive_crashes::<Toy<SOUND>>(seed, &Menu::calm())).sum();
+    assert!(runs > 50, "only {runs} runs: the scenarios do too little");
+}
+
+#[test]
+fn a_sound_operator_does_not_mix_up_two_lives() {
+    let runs: u64 = (0..4).map(|seed| exhaustive_recreations::<Toy<SOUND>>(seed, &Menu::calm())).sum();
+    assert!(runs > 25, "only {runs} runs: the scenarios do too little");
+}
+
+#[test]
+fn a_run_follows_from_its_seed() {
+    let run = |seed| run_seed::<Toy<SOUND>>(seed, &Menu::everything()).expect("the sound one passes");
+    assert_eq!(run(3), run(3));
+    assert_ne!(run(3), run(4));
+}
+
+macro_rules! mistakes {
+    ($($test:ident: $mistake:ident => $words:literal,)*) => { $(
+        #[test]
+        fn $test() {
+            let complaints = complaints_until::<Toy<$mistake>>($words);
+            assert!(complaints.iter().any(|what| what.contains($words)), "{complaints:#?}");
+        }
+    )* };
+}
+
+mistakes! {
+    all_at_once_is_found: ABRUPT => "serving pods to",
+    pods_taken_for_serving_are_found: TRUSTING => "called stable, but",
+    too_many_pods_are_found: GREEDY => "pods, of at most",
+    a_third_before_the_second_is_gone_is_found: LEAPFROGGING => "still has pods",
+    never_giving_up_is_found: STUBBORN => "does not say so",
+    giving_up_early_is_found: HASTY => "was given up after",
+    a_second_number_for_the_same_is_found: FORGETFUL => " again",
+    a_number_used_twice_is_found: RECYCLING => "was used for another revision",
+    a_history_without_end_is_found: HOARDING => "are kept and unused",
+    a_forgotten_revision_in_use_is_found: WASTEFUL => "it is in use",
+    writes_to_other_peoples_objects_are_found: RUDE => "somebody else's",
+    a_changed_template_is_found: MUTATING => "was changed",
+    a_status_that_never_rests_is_found: RESTLESS => "its status was written",
+    stable_before_it_serves_is_found: OPTIMISTIC => "called stable, but",
+    a_written_spec_is_found: OVERBEARING => "changed its spec",
+    an_undo_that_makes_no_sense_is_found: OBSTINATE => "undoTo makes no sense",
+    a_service_for_pods_of_a_past_life_is_found: NOSTALGIC => "its Service selects",
+    too_many_pods_by_a_stale_cache_are_found: CREDULOUS => "pods, of at most",
+    deleted_pods_are_found: VIOLENT => "deleted a pod",
+    a_stable_revision_that_is_not_restored_is_found: RESIGNED => "should have",
+}
