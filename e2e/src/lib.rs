@@ -14,6 +14,7 @@
 //! | `network`, `cgroups`, `node`, `volumes` | the real node |
 //! | `options`, `cluster`, `keep` | the whole, within a process or kept for a person |
 //! | `install`, `operator`, `operator_binary` | Trainyard in it, from the source tree, under its own rights |
+//! | `server`, `steady_load` | the inference server of an image; requests at a fixed rate, and what becomes of them |
 //! | `demo`, `bench`, `all` | the main job from one command; the budgets, measured; what is too long for CI |
 //! | `progress`, `interrupt` | what a person sees, and Ctrl-C |
 
@@ -44,7 +45,9 @@ mod options;
 mod process;
 mod progress;
 mod run_folder;
+pub mod server;
 mod state;
+pub mod steady_load;
 mod tools;
 mod volumes;
 
@@ -56,6 +59,6 @@ pub use dispatch::dispatch;
 pub use error::Error;
 pub use interrupt::until_interrupted;
 pub use keep::{ComponentStatus, Status, Up, down, kubeconfig, status, up};
-pub use node::{NODE_NAME, Node, TAINT, check_requirements};
+pub use node::{NODE_NAME, Node, TAINT, check_requirements, placement};
 pub use operator_binary::{Build, build_operator};
 pub use options::{ClusterOptions, NodeOptions};

@@ -8,7 +8,9 @@ use anyhow::{Context, Result, ensure};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use http::{Request, header};
 use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
-use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, PostParams, WatchEvent, WatchParams};
+use kube::api::{
+    ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams,
+};
 use kube::core::{GroupVersionKind, Object, ObjectMeta};
 use kube::{Api, Client, ResourceExt};
 use serde::Deserialize;
@@ -17,7 +19,7 @@ use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
 /// Requests of the client under way at once.
-const AT_ONCE: usize = 32;
+pub(super) const AT_ONCE: usize = 32;
 /// Longest that anything here is waited for.
 const PATIENCE: Duration = Duration::from_secs(1200);
 const POLL: Duration = Duration::from_millis(100);
@@ -65,38 +67,63 @@ pub(super) fn job(namespace: &str, name: &str, nodes: u32, pace: &Pace) -> Value
     })
 }
 
-/// A job as it comes from the watch: the least that shows its end.
-type WatchedJob = Object<IgnoredAny, JobStatus>;
+/// An object as it comes from the watch: the least that shows how it is.
+pub(super) type Watched = Object<IgnoredAny, Status>;
 
+/// What statuses say, each kind some of it.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct JobStatus {
-    conditions: Vec<JobCondition>,
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Status {
+    observed_generation: i64,
+    pub(super) replicas: u32,
+    pub(super) updated_replicas: u32,
+    pub(super) available_replicas: u32,
+    conditions: Vec<Condition>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
-struct JobCondition {
+struct Condition {
     #[serde(rename = "type")]
     type_: String,
     status: String,
 }
 
-fn is_complete(job: &WatchedJob) -> bool {
-    let mut conditions = job.status.iter().flat_map(|status| &status.conditions);
-    conditions.any(|condition| condition.type_ == "Complete" && condition.status == "True")
+impl Status {
+    fn holds(&self, type_: &str) -> bool {
+        self.conditions.iter().any(|condition| condition.type_ == type_ && condition.status == "True")
+    }
 }
 
-fn jobs(client: &Client, namespace: &str) -> Api<WatchedJob> {
-    Api::namespaced_with(client.clone(), namespace, &job_resource())
+/// Whether a status speaks of that generation of the spec, or a later one, and of the one in force.
+pub(super) fn is_observed(object: &Watched, generation: i64) -> bool {
+    let current = object.metadata.generation.unwrap_or_default();
+    current >= generation && object.status.as_ref().is_some_and(|status| status.observed_generation == current)
 }
 
-fn job_resource() -> ApiResource {
-    ApiResource::from_gvk(&GroupVersionKind::gvk("trainyard.dev", "v1alpha1", "TrainingJob"))
+/// Whether an object of ours is as that generation of its spec asks.
+pub(super) fn is_ready(object: &Watched, generation: i64) -> bool {
+    is_observed(object, generation) && object.status.as_ref().is_some_and(|status| status.holds("Ready"))
 }
 
-/// Jobs of a namespace, for an apply.
-pub(super) fn dynamic_jobs(client: &Client, namespace: &str) -> Api<DynamicObject> {
-    Api::namespaced_with(client.clone(), namespace, &job_resource())
+fn is_complete(job: &Watched) -> bool {
+    job.status.as_ref().is_some_and(|status| status.holds("Complete"))
+}
+
+fn jobs(client: &Client, namespace: &str) -> Api<Watched> {
+    Api::namespaced_with(client.clone(), namespace, &resource("TrainingJob"))
+}
+
+/// One of our kinds.
+pub(super) fn resource(kind: &str) -> ApiResource {
+    ApiResource::from_gvk(&GroupVersionKind::gvk("trainyard.dev", "v1alpha1", kind))
+}
+
+/// Server-side apply, as a user does it.
+pub(super) async fn apply(client: &Client, namespace: &str, kind: &ApiResource, object: &Value) -> Result<()> {
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, kind);
+    let applied = api.patch(name, &PatchParams::apply("bench").force(), &Patch::Apply(object)).await;
+    applied.map(drop).with_context(|| format!("applying {name} in {namespace}"))
 }
 
 impl Kind {
@@ -167,7 +194,11 @@ pub(super) async fn until_pod_of(client: &Client, namespace: &str, job: &str) ->
 
 /// Watches until that many different objects were as wanted. A watch from version 0 begins with what is there, so one
 /// that breaks is simply opened anew.
-async fn until<K, S>(wanted: usize, open: impl AsyncFn() -> kube::Result<S>, is_it: impl Fn(&K) -> bool) -> Result<()>
+pub(super) async fn until<K, S>(
+    wanted: usize,
+    open: impl AsyncFn() -> kube::Result<S>,
+    is_it: impl Fn(&K) -> bool,
+) -> Result<()>
 where
     K: ResourceExt,
     S: Stream<Item = kube::Result<WatchEvent<K>>>,

@@ -2,7 +2,7 @@
 //!
 //! | module | what |
 //! | --- | --- |
-//! | `writes`, `throughput`, `latency`, `idle`, `restart` | one benchmark each |
+//! | `writes`, `serving`, `throughput`, `latency`, `idle`, `restart`, `replacements` | one benchmark each |
 //! | `stage` | the cluster and the operator that they run on |
 //! | `load` | pods and jobs in numbers |
 //! | `audit`, `tally`, `statistics` | what the apiserver's audit log says, counted |
@@ -13,8 +13,10 @@ mod idle;
 mod latency;
 mod load;
 mod machine;
+mod replacements;
 mod report;
 mod restart;
+mod serving;
 mod stage;
 mod statistics;
 mod tally;
@@ -30,6 +32,8 @@ pub(crate) use machine::describe as describe_machine;
 use report::Report;
 pub(crate) use report::table;
 use stage::Stage;
+
+use crate::node::check_requirements;
 
 /// The command line of the benchmarks.
 #[derive(Debug, Args)]
@@ -59,6 +63,10 @@ enum What {
     Idle(idle::Options),
     /// Time from a restart to the first new job's pod.
     Restart(restart::Options),
+    /// Writes and time for many ModelDeployments at once, against plain Deployments.
+    Serving(serving::Options),
+    /// Requests that come in while real pods are replaced; needs root.
+    Replacements(replacements::Options),
     /// All of them in one cluster.
     All {
         /// Write the report to e2e/results/bench.md.
@@ -70,7 +78,14 @@ enum What {
 /// Runs what the command line asks for, in a cluster of its own.
 pub async fn run(arguments: Arguments) -> Result<()> {
     let Arguments { fake_nodes, logs, apiserver_flags, what } = arguments;
-    let mut stage = Stage::set(fake_nodes, apiserver_flags, logs).await?;
+    // The replacements need a real node; without root all others can be had.
+    let with_node = match what {
+        What::Replacements(_) => true,
+        What::All { .. } => check_requirements().await.is_ok(),
+        _ => false,
+    };
+    let images = with_node.then(|| replacements::IMAGES.to_vec());
+    let mut stage = Stage::set(fake_nodes, images, apiserver_flags, logs).await?;
     let mut report = Report::begin();
     match what {
         What::Writes(options) => writes::run(&stage, &options, &mut report).await?,
@@ -84,8 +99,15 @@ pub async fn run(arguments: Arguments) -> Result<()> {
             stage.fill(options.objects).await?;
             restart::run(&mut stage, &options, &mut report).await?;
         }
+        What::Serving(options) => serving::run(&stage, &options, &mut report).await?,
+        What::Replacements(options) => replacements::run(&stage, &options, &mut report).await?,
         What::All { save } => {
             all(&mut stage, &mut report).await?;
+            if with_node {
+                replacements::run(&stage, &defaults()?, &mut report).await?;
+            } else {
+                report.say("## Replacements under load\n\nNot measured: this machine cannot have a real node.");
+            }
             if save {
                 println!("saved in {}", report.save()?.display());
             }
@@ -94,10 +116,11 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     stage.clear_away().await
 }
 
-/// Every benchmark as it is by default. The last round of the throughput leaves what the later ones need.
+/// Every benchmark on fake nodes as it is by default. The last round of the throughput leaves what the later ones need.
 async fn all(stage: &mut Stage, report: &mut Report) -> Result<()> {
     writes::run(stage, &defaults()?, report).await?;
     latency::run(stage, &defaults()?, report).await?;
+    serving::run(stage, &defaults()?, report).await?;
     let throughput: throughput::Options = defaults()?;
     let longer = throughput::Options { jobs: vec![1_000], run_for: "3s".to_owned(), ..throughput.clone() };
     throughput::run(stage, &longer, report).await?;

@@ -11,10 +11,11 @@ use super::load::{self, Kind, Pace};
 use super::machine::Cpu;
 use crate::cache;
 use crate::cluster::Cluster;
+use crate::images::Image;
 use crate::install::install;
 use crate::operator::{Operator, operator_kubeconfig};
 use crate::operator_binary::{Build, build_operator};
-use crate::options::ClusterOptions;
+use crate::options::{ClusterOptions, NodeOptions};
 use crate::progress::note;
 
 /// Namespace of the bare pods.
@@ -38,7 +39,14 @@ pub(super) struct Stage {
 
 impl Stage {
     /// Boots a cluster, installs Trainyard and starts it. Logs go to `logs`, or to a folder that goes with the stage.
-    pub(super) async fn set(fake_nodes: usize, apiserver_flags: Vec<String>, logs: Option<PathBuf>) -> Result<Self> {
+    ///
+    /// With images, a real node that has them can be started in it.
+    pub(super) async fn set(
+        fake_nodes: usize,
+        images: Option<Vec<Image>>,
+        apiserver_flags: Vec<String>,
+        logs: Option<PathBuf>,
+    ) -> Result<Self> {
         let folder = Folder::create(logs)?;
         let binary = build_operator(Build::Release).await?;
         let audit_log = folder.path.join("audit.log");
@@ -47,7 +55,7 @@ impl Stage {
         let options = ClusterOptions {
             audit_log: Some(audit_log.clone()),
             fake_nodes,
-            node: None,
+            node: images.map(|images| NodeOptions { images, tainted: true }),
             apiserver_flags,
             scheduler_flags: unthrottled.clone(),
             controller_manager_flags: unthrottled,
@@ -89,6 +97,11 @@ impl Stage {
     /// The operator that runs.
     pub(super) fn operator(&self) -> Result<&Operator> {
         self.operator.as_ref().context("no operator runs")
+    }
+
+    /// Starts the real node, which the other benchmarks do without.
+    pub(super) async fn start_node(&self) -> Result<()> {
+        Ok(self.cluster.node().await.map(drop)?)
     }
 
     /// The user.

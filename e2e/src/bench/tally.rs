@@ -1,4 +1,4 @@
-//! Who wrote how much on behalf of a job: counting the audit log.
+//! Who wrote how much on behalf of our objects: counting the audit log.
 
 use std::collections::BTreeMap;
 
@@ -95,6 +95,23 @@ impl Tally {
     pub(super) fn total(&self) -> usize {
         self.writes.iter().filter(|(writer, _)| **writer != Writer::User).map(|(_, count)| count).sum()
     }
+}
+
+/// Each kind of write with its mean over so many objects.
+pub(super) fn means(tallies: &[Tally], objects: usize) -> String {
+    let mut sums: BTreeMap<&(Writer, String), usize> = BTreeMap::new();
+    for (kind, count) in tallies.iter().flat_map(|tally| &tally.kinds) {
+        *sums.entry(kind).or_default() += count;
+    }
+    let said = sums.into_iter().map(|((writer, what), sum)| format!("{} {what} {}", writer.name(), mean(sum, objects)));
+    said.collect::<Vec<_>>().join(", ")
+}
+
+/// So many for each of the objects.
+pub(super) fn mean(count: usize, objects: usize) -> String {
+    #[allow(clippy::cast_precision_loss, reason = "small counts")]
+    let mean = count as f64 / objects as f64;
+    format!("{mean:.1}")
 }
 
 fn is_set_up(entry: &Entry) -> bool {

@@ -1,17 +1,14 @@
 //! Writes and Events for one job at a time.
 
-use std::collections::BTreeMap;
-
 use anyhow::Result;
 use clap::Args;
-use kube::api::{Patch, PatchParams};
 use tokio::time::sleep;
 
 use super::load::{self, Kind, Pace};
 use super::report::{Report, table, verdict};
 use super::stage::Stage;
 use super::statistics::Spread;
-use super::tally::{Tally, Writer};
+use super::tally::{Tally, Writer, means};
 use crate::progress::note;
 
 /// Writes that come this long after a job's end still count as its own.
@@ -58,7 +55,7 @@ pub(super) async fn run(stage: &Stage, options: &Options, report: &mut Report) -
         }
         note(&format!("{} jobs of {} pods, {}: counted", options.repeats, case.nodes, case.life));
         rows.push(row(case, &tallies));
-        kinds.push(format!("- {} pods, {}: {}", case.nodes, case.life, means(&tallies)));
+        kinds.push(format!("- {} pods, {}: {}", case.nodes, case.life, means(&tallies, tallies.len())));
     }
     report.say(&format!(
         "## Writes from apply to finished\n\nEvery client but scheduler and node, {} jobs of each size one after \
@@ -91,8 +88,7 @@ async fn one(stage: &Stage, case: &Case, namespace: &str) -> Result<Tally> {
     load::create_namespace(&client, namespace).await?;
     let mark = stage.audit().mark().await?;
     let job = load::job(namespace, "job", case.nodes, &case.pace);
-    let applied = PatchParams::apply("bench").force();
-    load::dynamic_jobs(&client, namespace).patch("job", &applied, &Patch::Apply(&job)).await?;
+    load::apply(&client, namespace, &load::resource("TrainingJob"), &job).await?;
     Kind::Job.until_ended(&client, namespace, 1).await?;
     sleep(AFTERWARDS).await;
     Ok(Tally::of(&stage.audit().since(mark).await?, namespace))
@@ -116,16 +112,4 @@ fn row(case: &Case, tallies: &[Tally]) -> [String; 12] {
         spread(&|tally| tally.events),
         verdict(tallies.iter().all(|tally| tally.events <= EVENTS_BUDGET)),
     ]
-}
-
-/// Each kind of write with its mean.
-fn means(tallies: &[Tally]) -> String {
-    let mut sums: BTreeMap<&(Writer, String), usize> = BTreeMap::new();
-    for (kind, count) in tallies.iter().flat_map(|tally| &tally.kinds) {
-        *sums.entry(kind).or_default() += count;
-    }
-    #[allow(clippy::cast_precision_loss, reason = "small counts")]
-    let mean = |sum: usize| sum as f64 / tallies.len() as f64;
-    let said = sums.into_iter().map(|((writer, what), sum)| format!("{} {what} {:.1}", writer.name(), mean(sum)));
-    said.collect::<Vec<_>>().join(", ")
 }

@@ -33,7 +33,7 @@ impl Archive {
         let configuration = json!({
             "architecture": architecture,
             "os": "linux",
-            "config": {"Env": image.environment(), "Cmd": ["sleep", "infinity"]},
+            "config": {"Env": image.environment(), "Cmd": image.command()},
             "rootfs": {"type": "layers", "diff_ids": digests},
         });
         let configuration = configuration.to_string().into_bytes();

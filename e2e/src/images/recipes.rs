@@ -11,6 +11,8 @@ pub enum Image {
     Digits,
     /// PyTorch as its makers publish it, for the long runs: Debian's comes without a `torchrun` that works.
     Torchrun,
+    /// MLServer, an inference server that speaks the Open Inference Protocol, with a classifier whose weights are a file.
+    Server,
 }
 
 /// One layer: what it adds to those below it.
@@ -43,10 +45,19 @@ const PUBLISHED_TORCH: Layer =
     Layer { name: "published-torch", recipe: Recipe::Wheels(&["torch==2.15.0", "numpy", "scikit-learn"]) };
 const DIGITS: Layer =
     Layer { name: "digits", recipe: Recipe::Files(&[("app/train.py", include_str!("../../images/digits/train.py"))]) };
+// The newest that takes the Python of Debian.
+const MLSERVER: Layer = Layer { name: "mlserver", recipe: Recipe::Wheels(&["mlserver==1.3.5"]) };
+const SERVER: Layer = Layer {
+    name: "server",
+    recipe: Recipe::Files(&[
+        ("app/classifier.py", include_str!("../../images/server/classifier.py")),
+        ("app/serve.py", include_str!("../../images/server/serve.py")),
+    ]),
+};
 
 impl Image {
     /// Those of the demo and of the tests that CI runs.
-    pub const USUAL: [Self; 2] = [Self::Base, Self::Digits];
+    pub const USUAL: [Self; 3] = [Self::Base, Self::Digits, Self::Server];
 
     /// Its name without registry and tag.
     pub fn name(self) -> &'static str {
@@ -54,6 +65,7 @@ impl Image {
             Self::Base => "base",
             Self::Digits => "digits",
             Self::Torchrun => "torchrun",
+            Self::Server => "server",
         }
     }
 
@@ -72,12 +84,22 @@ impl Image {
             Self::Base => &[BASE],
             Self::Digits => &[BASE, TORCH, DIGITS],
             Self::Torchrun => &[BASE, PUBLISHED_TORCH, DIGITS],
+            Self::Server => &[BASE, MLSERVER, SERVER],
+        }
+    }
+
+    /// What its containers run when nothing else is asked for.
+    pub(super) fn command(self) -> &'static [&'static str] {
+        match self {
+            Self::Base | Self::Digits | Self::Torchrun => &["sleep", "infinity"],
+            Self::Server => &["python3", "/app/serve.py"],
         }
     }
 
     /// Variables that its processes find.
     pub(super) fn environment(self) -> &'static [&'static str] {
         const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+        const WHEELS: &str = "PYTHONPATH=/opt/wheels";
         match self {
             Self::Base => &[PATH],
             // Debian builds PyTorch without libuv, which its TCPStore would otherwise take. One thread each: the two
@@ -85,9 +107,10 @@ impl Image {
             Self::Digits => &[PATH, "USE_LIBUV=0", "OMP_NUM_THREADS=1"],
             Self::Torchrun => &[
                 "PATH=/opt/wheels/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-                "PYTHONPATH=/opt/wheels",
+                WHEELS,
                 "OMP_NUM_THREADS=1",
             ],
+            Self::Server => &[PATH, WHEELS, "OMP_NUM_THREADS=1"],
         }
     }
 }

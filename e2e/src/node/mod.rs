@@ -16,6 +16,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use kube::Client;
+use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 pub(crate) use machine::{Machine, first_process};
@@ -44,6 +45,14 @@ pub async fn check_requirements() -> Result<(), Error> {
 pub const NODE_NAME: &str = "node-1";
 /// The key of its taint, where it has one: pods that are meant for fake nodes must not come to it.
 pub const TAINT: &str = "e2e.trainyard.dev/node";
+
+/// What a pod's spec says so that the pod comes to the real node, and not to fake ones.
+pub fn placement() -> Value {
+    json!({
+        "tolerations": [{"key": TAINT, "operator": "Exists"}],
+        "nodeSelector": {"kubernetes.io/hostname": NODE_NAME},
+    })
+}
 
 /// A running node. Its processes die with the machine that they run in.
 #[derive(Debug)]

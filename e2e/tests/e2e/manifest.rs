@@ -1,15 +1,44 @@
-//! TrainingJobs as a user would write them, for fake nodes and for real ones.
+//! TrainingJobs and ModelDeployments as a user would write them, for fake nodes and for real ones.
+
+use std::marker::PhantomData;
 
 use serde_json::{Value, json};
 
-/// A manifest, built up field by field.
-#[derive(Clone)]
-pub(crate) struct Job(Value);
+use crate::objects::{JOBS, Kind, MODEL_DEPLOYMENTS};
 
-impl Job {
+/// A manifest of one kind, built up field by field.
+#[derive(Clone)]
+pub(crate) struct Manifest<K>(Value, PhantomData<K>);
+
+/// A TrainingJob.
+pub(crate) type Job = Manifest<TrainingJob>;
+/// A ModelDeployment.
+pub(crate) type Serving = Manifest<ModelDeployment>;
+
+/// What a manifest is of.
+pub(crate) trait OfKind {
+    /// Where such objects are.
+    const KIND: Kind;
+}
+
+#[derive(Clone)]
+pub(crate) enum TrainingJob {}
+
+#[derive(Clone)]
+pub(crate) enum ModelDeployment {}
+
+impl OfKind for TrainingJob {
+    const KIND: Kind = JOBS;
+}
+
+impl OfKind for ModelDeployment {
+    const KIND: Kind = MODEL_DEPLOYMENTS;
+}
+
+impl Manifest<TrainingJob> {
     /// One pod, no framework; it runs for half a second and succeeds.
     pub(crate) fn new(name: &str) -> Self {
-        Job(json!({
+        Self::from(json!({
             "apiVersion": "trainyard.dev/v1alpha1",
             "kind": "TrainingJob",
             "metadata": {"name": name},
@@ -25,6 +54,31 @@ impl Job {
         Job::new(name).set("spec.framework", "torch").set("spec.nodes", nodes)
     }
 
+    /// How long its pods run on fake nodes; `never` for pods that do not end.
+    pub(crate) fn runs_for(self, time: &str) -> Self {
+        self.fake("run-for", time)
+    }
+
+    /// Restarts come after a moment instead of a second.
+    pub(crate) fn restarting_soon(self) -> Self {
+        self.set("spec.failurePolicy.backoff.initial", "100ms")
+    }
+}
+
+impl Manifest<ModelDeployment> {
+    /// So many pods that serve on port 8080.
+    pub(crate) fn new(name: &str, replicas: u32) -> Self {
+        let container = json!({"name": "server", "image": "example/server:1", "ports": [{"containerPort": 8080}]});
+        Self::from(json!({
+            "apiVersion": "trainyard.dev/v1alpha1",
+            "kind": "ModelDeployment",
+            "metadata": {"name": name},
+            "spec": {"replicas": replicas, "template": {"spec": {"containers": [container]}}},
+        }))
+    }
+}
+
+impl<K> Manifest<K> {
     /// Sets a field by its path, `spec.template.spec.containers.0.image`, and makes what is above it.
     pub(crate) fn set(mut self, path: &str, value: impl Into<Value>) -> Self {
         let place = path.split('.').fold(&mut self.0, |place, step| match step.parse::<usize>() {
@@ -64,16 +118,6 @@ impl Job {
         self.annotated(&fake_annotation(key), value)
     }
 
-    /// How long its pods run on fake nodes; `never` for pods that do not end.
-    pub(crate) fn runs_for(self, time: &str) -> Self {
-        self.fake("run-for", time)
-    }
-
-    /// Restarts come after a moment instead of a second.
-    pub(crate) fn restarting_soon(self) -> Self {
-        self.set("spec.failurePolicy.backoff.initial", "100ms")
-    }
-
     pub(crate) fn value(&self) -> &Value {
         &self.0
     }
@@ -83,9 +127,9 @@ impl Job {
     }
 }
 
-impl From<Value> for Job {
+impl<K> From<Value> for Manifest<K> {
     fn from(manifest: Value) -> Self {
-        Job(manifest)
+        Manifest(manifest, PhantomData)
     }
 }
 

@@ -13,10 +13,17 @@ pub(crate) struct Kind {
 }
 
 pub(crate) const JOBS: Kind = Kind { group: "/apis/trainyard.dev/v1alpha1", plural: "trainingjobs" };
+pub(crate) const MODEL_DEPLOYMENTS: Kind = Kind { group: "/apis/trainyard.dev/v1alpha1", plural: "modeldeployments" };
 pub(crate) const PODS: Kind = Kind { group: "/api/v1", plural: "pods" };
 pub(crate) const CLAIMS: Kind = Kind { group: "/api/v1", plural: "persistentvolumeclaims" };
 pub(crate) const SERVICES: Kind = Kind { group: "/api/v1", plural: "services" };
 pub(crate) const SLICES: Kind = Kind { group: "/apis/discovery.k8s.io/v1", plural: "endpointslices" };
+pub(crate) const DEPLOYMENTS: Kind = Kind { group: "/apis/apps/v1", plural: "deployments" };
+pub(crate) const REPLICA_SETS: Kind = Kind { group: "/apis/apps/v1", plural: "replicasets" };
+pub(crate) const REVISIONS: Kind = Kind { group: "/apis/apps/v1", plural: "controllerrevisions" };
+pub(crate) const BUDGETS: Kind = Kind { group: "/apis/policy/v1", plural: "poddisruptionbudgets" };
+pub(crate) const AUTOSCALERS: Kind = Kind { group: "/apis/autoscaling/v2", plural: "horizontalpodautoscalers" };
+pub(crate) const VOLUMES: Kind = Kind { group: "/api/v1", plural: "persistentvolumes" };
 pub(crate) const EVENTS: Kind = Kind { group: "/apis/events.k8s.io/v1", plural: "events" };
 pub(crate) const QUOTAS: Kind = Kind { group: "/api/v1", plural: "resourcequotas" };
 pub(crate) const LEASES: Kind = Kind { group: "/apis/coordination.k8s.io/v1", plural: "leases" };
@@ -31,6 +38,8 @@ pub(crate) const BINDINGS: Kind =
 
 /// Everything that a job may have made.
 pub(crate) const CHILDREN: [Kind; 3] = [PODS, SERVICES, SLICES];
+/// Everything that a ModelDeployment has made, by itself or through others.
+pub(crate) const SERVING_CHILDREN: [Kind; 7] = [DEPLOYMENTS, REPLICA_SETS, PODS, SERVICES, SLICES, BUDGETS, REVISIONS];
 
 /// Reads and writes of one scope: a namespace, or the cluster.
 #[derive(Clone)]
@@ -82,6 +91,12 @@ impl Objects {
             Err(error) if !is_not_found(&error) => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// Asks one of the pods behind a Service, by way of the apiserver.
+    pub(crate) async fn ask(&self, service: &str, path: &str, body: &Value) -> Result<Value> {
+        let service = self.path(SERVICES, &format!("{service}:80"));
+        self.send("POST", &format!("{service}/proxy{path}"), Some(body)).await
     }
 
     fn path(&self, kind: Kind, name: &str) -> String {
@@ -137,9 +152,14 @@ pub(crate) fn holds(object: &Value, type_: &str) -> bool {
     condition(object, type_)["status"] == "True"
 }
 
-/// The one word for where a job stands; empty before the operator has said one.
-pub(crate) fn state(job: &Value) -> &str {
-    condition(job, "Ready")["reason"].as_str().unwrap_or_default()
+/// The one word for where an object stands; empty before the operator has said one.
+pub(crate) fn state(object: &Value) -> &str {
+    condition(object, "Ready")["reason"].as_str().unwrap_or_default()
+}
+
+/// Whether its status speaks of the spec that it has now.
+pub(crate) fn is_observed(object: &Value) -> bool {
+    object["status"]["observedGeneration"] == object["metadata"]["generation"]
 }
 
 /// Restarts so far.
@@ -152,8 +172,8 @@ pub(crate) fn attempt(job: &Value) -> i64 {
     job["status"]["attempt"].as_i64().unwrap_or(1)
 }
 
-pub(crate) fn message(job: &Value) -> &str {
-    text(job, "/status/message")
+pub(crate) fn message(object: &Value) -> &str {
+    text(object, "/status/message")
 }
 
 /// A pod that still runs or may yet run.

@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 
 use crate::scenarios::{
     admission, applying, crashes, deletion, failures, fencing, installed, judgement, leadership, lifecycle, naming,
-    real_pods, refusals, suspension, torchrun, training,
+    real_pods, refusals, serving, serving_fields, serving_real, serving_trouble, suspension, torchrun, training,
 };
 use crate::space::Space;
 use crate::suite::Suite;
@@ -104,6 +104,24 @@ fn usual_tests() -> Vec<Test> {
             deletion::a_job_deleted_at_any_moment_leaves_nothing,
             deletion::a_job_made_again_never_meets_its_past_self,
             naming::names_of_63_characters_work_and_do_not_collide,
+            serving_trouble::a_foreign_object_under_a_revisions_name_is_left_alone,
+            serving_trouble::a_missing_claim_is_named_and_waited_for,
+            serving::a_third_revision_starts_from_the_stable_one,
+            serving::a_revision_that_never_starts_leaves_the_old_one_serving,
+            serving::revisions_follow_each_other_and_can_be_gone_back_to,
+            serving::people_and_autoscalers_scale_it,
+            serving::a_deployment_deleted_at_any_moment_leaves_nothing,
+            serving::a_deployment_made_again_never_meets_its_past_self,
+            serving::deployments_with_names_of_63_characters_do_not_collide,
+            serving_trouble::an_undo_that_cannot_be_is_told_and_what_serves_goes_on,
+            serving_fields::without_surge_pods_are_replaced_in_place,
+            serving_fields::half_as_many_pods_more_may_come_first,
+            serving_fields::every_port_of_the_server_is_in_the_service,
+            serving_fields::log_lines_are_told_unless_they_are_off,
+            serving_fields::a_drain_may_take_what_the_budget_says,
+            serving_fields::the_progress_deadline_in_force_is_told,
+            serving_fields::of_two_containers_the_named_one_serves,
+            serving_fields::a_templates_own_draining_is_kept,
         }
         Parallel Nothing {
             installed::resources_and_policies_are_accepted,
@@ -111,6 +129,9 @@ fn usual_tests() -> Vec<Test> {
             admission::running_jobs_are_immutable,
             refusals::a_pod_that_the_apiserver_refuses_stalls_its_job_alone,
             refusals::pod_security_is_told_in_its_own_words,
+            serving::a_revision_never_changes,
+            serving_trouble::bad_deployments_are_refused_with_field_and_remedy,
+            serving_trouble::what_the_apiserver_refuses_is_told_in_its_own_words,
         }
         RealPods OwnNode {
             fencing::a_straggler_neither_resolves_nor_joins_the_next_attempt,
@@ -124,10 +145,15 @@ fn usual_tests() -> Vec<Test> {
             real_pods::memory_is_named_as_the_cause,
             real_pods::restricted_namespaces_run_restricted_pods,
             real_pods::nothing_is_left,
+            serving_real::replaced_under_load_without_a_lost_request,
+            serving_real::a_revision_that_crashes_leaves_the_old_one_serving,
+            serving_real::a_model_from_a_volume_is_served_read_only,
+            serving_real::a_deleted_server_leaves_nothing,
         }
         Serial FakeNodes {
             crashes::crashes_at_any_moment_change_no_outcome,
             crashes::a_killed_leaders_lease_runs_out,
+            serving_trouble::crashes_while_revisions_change_alter_no_outcome,
             leadership::a_graceful_stop_releases_the_lease,
             leadership::a_standby_takes_over_at_once,
         }
@@ -139,6 +165,7 @@ fn usual_tests() -> Vec<Test> {
         }
         Serial FakeNodes {
             judgement::metrics_count_what_a_job_took,
+            judgement::metrics_count_what_a_deployment_took,
         }
         Serial AuditLog {
             judgement::nothing_is_written_while_nothing_happens,

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use e2e::images::Image;
-use e2e::{NODE_NAME, TAINT};
 use serde_json::{Value, json};
 
 use crate::kubectl::Said;
-use crate::manifest::{Job, fake_annotation};
+use crate::manifest::{Job, Manifest, OfKind, fake_annotation};
 use crate::objects::{
-    ACCOUNTS, CHILDREN, JOBS, Kind, NAMESPACES, Objects, PODS, is_live, label, message, name, owner, state, uid,
+    ACCOUNTS, CHILDREN, JOBS, Kind, MODEL_DEPLOYMENTS, NAMESPACES, Objects, PODS, holds, is_live, is_observed, label,
+    message, name, owner, state, uid,
 };
 use crate::suite::Suite;
 use crate::target::RUN_LABEL;
@@ -50,10 +50,11 @@ impl Space {
         Objects::cluster(self.suite.client.clone())
     }
 
-    /// Removes the jobs, so that the operator does not mend what the namespace controller takes apart, and the
+    /// Removes what is ours, so that the operator does not mend what the namespace controller takes apart, and the
     /// namespace.
     pub(crate) async fn close(&self) -> Result<()> {
         self.objects.delete(JOBS, "").await?;
+        self.objects.delete(MODEL_DEPLOYMENTS, "").await?;
         self.cluster().delete(NAMESPACES, &self.namespace).await
     }
 
@@ -69,22 +70,36 @@ impl Space {
         self.suite.kubectl.run(&arguments, input).await
     }
 
-    /// The same job for real nodes: with an image of ours, and allowed where fake nodes' pods must not come.
-    pub(crate) fn real(&self, job: Job, image: Image) -> Job {
-        let reference = match &self.suite.registry {
+    /// Where pods find an image of ours.
+    pub(crate) fn image(&self, image: Image) -> String {
+        match &self.suite.registry {
             Some(registry) if !self.suite.is_embedded() => image.reference_in(registry),
             _ => image.reference(),
-        };
-        let job = job.set("spec.template.spec.containers.0.image", reference);
-        if !self.suite.is_embedded() {
-            return job;
         }
-        job.set("spec.template.spec.tolerations", json!([{"key": TAINT, "operator": "Exists"}]))
-            .set("spec.template.spec.nodeSelector", json!({"kubernetes.io/hostname": NODE_NAME}))
     }
 
-    pub(crate) async fn submit(&self, job: &Job) -> Result<Value> {
-        self.objects.create(JOBS, job.value()).await
+    /// What a pod's spec says so that the pod comes to a real node.
+    pub(crate) fn placement(&self) -> Value {
+        if self.suite.is_embedded() { e2e::placement() } else { json!({}) }
+    }
+
+    /// The same for real nodes: with an image of ours, and allowed where fake nodes' pods must not come.
+    pub(crate) fn real<K>(&self, manifest: Manifest<K>, image: Image) -> Manifest<K> {
+        let manifest = manifest.set("spec.template.spec.containers.0.image", self.image(image));
+        let placement = self.placement();
+        let fields = placement.as_object().into_iter().flatten();
+        fields
+            .fold(manifest, |manifest, (key, value)| manifest.set(&format!("spec.template.spec.{key}"), value.clone()))
+    }
+
+    pub(crate) async fn submit<K: OfKind>(&self, manifest: &Manifest<K>) -> Result<Value> {
+        self.objects.create(K::KIND, manifest.value()).await
+    }
+
+    /// Gives an object that is there another spec. What only the old one says stays, save for what is in lists.
+    pub(crate) async fn change<K: OfKind>(&self, manifest: &Manifest<K>) -> Result<Value> {
+        let patch = json!({"spec": manifest.value()["spec"]});
+        self.objects.patch(K::KIND, manifest.name(), &patch).await
     }
 
     pub(crate) async fn job(&self, name: &str) -> Result<Value> {
@@ -103,10 +118,34 @@ impl Space {
 
     /// Waits until something is true of the job.
     pub(crate) async fn until_job(&self, name: &str, what: &str, test: impl Fn(&Value) -> bool) -> Result<Value> {
+        self.until(JOBS, name, what, test).await
+    }
+
+    /// Waits until a ModelDeployment serves what its spec asks for, and answers it.
+    pub(crate) async fn until_serving(&self, name: &str) -> Result<Value> {
+        let serves = |deployment: &Value| is_observed(deployment) && holds(deployment, "Ready");
+        self.until(MODEL_DEPLOYMENTS, name, &format!("{name} serves"), serves).await
+    }
+
+    /// Waits until a ModelDeployment is in a state, and answers it.
+    pub(crate) async fn until_deployment(&self, name: &str, wanted: &str) -> Result<Value> {
+        let is = |deployment: &Value| is_observed(deployment) && state(deployment) == wanted;
+        self.until(MODEL_DEPLOYMENTS, name, &format!("{name} is {wanted}"), is).await
+    }
+
+    /// Waits until something is true of an object of ours, and answers the object.
+    pub(crate) async fn until(
+        &self,
+        kind: Kind,
+        name: &str,
+        what: &str,
+        test: impl Fn(&Value) -> bool,
+    ) -> Result<Value> {
         eventually(what, async || {
-            let job = self.job(name).await?;
-            ensure!(test(&job), "{name} is {:?}: {}; status {}", state(&job), message(&job), job["status"]);
-            Ok(job)
+            let object = self.objects.get(kind, name).await?;
+            let status = &object["status"];
+            ensure!(test(&object), "{name} is {:?}: {}; status {status}", state(&object), message(&object));
+            Ok(object)
         })
         .await
     }
@@ -169,9 +208,14 @@ impl Space {
 
     /// Waits until nothing in the namespace carries a job's label.
     pub(crate) async fn until_nothing_is_left(&self) -> Result<()> {
+        self.until_none_of(&CHILDREN, "trainyard.dev/job").await
+    }
+
+    /// Waits until a selector finds no object of these kinds.
+    pub(crate) async fn until_none_of(&self, kinds: &[Kind], selector: &str) -> Result<()> {
         eventually("nothing is left", async || {
-            for kind in CHILDREN {
-                let left = self.objects.list(kind, "trainyard.dev/job").await?;
+            for &kind in kinds {
+                let left = self.objects.list(kind, selector).await?;
                 ensure!(left.is_empty(), "left: {:?}", left.iter().map(name).collect::<Vec<_>>());
             }
             Ok(())
@@ -190,7 +234,8 @@ impl Space {
         for arguments in [
             &["get", "tj,pods,services,endpointslices", "-o", "wide", "--show-labels=false"][..],
             &["get", "events.events.k8s.io"],
-            &["get", "tj", "-o", r"jsonpath={range .items[*]}{.metadata.name}{' '}{.status}{'\n'}{end}"],
+            &["get", "md,deployments,replicasets,controllerrevisions,poddisruptionbudgets", "-o", "wide"],
+            &["get", "tj,md", "-o", r"jsonpath={range .items[*]}{.metadata.name}{' '}{.status}{'\n'}{end}"],
         ] {
             let said = self.kubectl(arguments).await;
             report += &said.map_or_else(|error| format!("{error:#}\n"), |said| said.out + &said.err);

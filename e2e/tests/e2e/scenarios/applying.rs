@@ -8,8 +8,8 @@ use e2e::operator::source_tree;
 use serde_json::{Value, json};
 
 use crate::kubectl::Kubectl;
-use crate::manifest::Job;
-use crate::objects::{JOBS, name};
+use crate::manifest::{Job, Serving};
+use crate::objects::{JOBS, MODEL_DEPLOYMENTS, name};
 use crate::space::Space;
 use crate::target::manifests;
 
@@ -36,6 +36,7 @@ pub(crate) async fn jobs_and_samples_applied_twice_change_nothing(space: Space) 
     let mut streams = vec![
         ("a running job".to_owned(), Job::torch("running", 2).runs_for("never").value().to_string()),
         ("a finished job".to_owned(), Job::new("finished").value().to_string()),
+        ("a deployment".to_owned(), Serving::new("serving", 2).value().to_string()),
     ];
     let mut paths: Vec<_> = fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     paths.sort();
@@ -45,9 +46,14 @@ pub(crate) async fn jobs_and_samples_applied_twice_change_nothing(space: Space) 
     for (what, stream) in &streams {
         let said = space.kubectl_with(&["apply", "-f", "-"], stream).await?.good()?;
         ensure!(said.contains("created"), "{what}: {said}");
-        for kind in parse(stream)?.iter().filter(|object| object["kind"] == "TrainingJob") {
-            let wanted = |job: &Value| job["status"]["observedGeneration"] == 1;
-            space.until_job(name(kind), &format!("{what} is looked at"), wanted).await?;
+        for object in parse(stream)? {
+            let kind = match object["kind"].as_str() {
+                Some("TrainingJob") => JOBS,
+                Some("ModelDeployment") => MODEL_DEPLOYMENTS,
+                _ => continue,
+            };
+            let wanted = |object: &Value| object["status"]["observedGeneration"] == 1;
+            space.until(kind, name(&object), &format!("{what} is looked at"), wanted).await?;
         }
         let generation = generations(&space).await?;
         let again = space.kubectl_with(&["apply", "-f", "-"], stream).await?.good()?;
@@ -74,6 +80,7 @@ async fn versions(kubectl: &Kubectl, path: &str) -> Result<Value> {
 }
 
 async fn generations(space: &Space) -> Result<Value> {
-    let jobs = space.objects.list(JOBS, "").await?;
-    Ok(jobs.iter().map(|job| json!([name(job), job["metadata"]["generation"]])).collect())
+    let mut ours = space.objects.list(JOBS, "").await?;
+    ours.extend(space.objects.list(MODEL_DEPLOYMENTS, "").await?);
+    Ok(ours.iter().map(|object| json!([name(object), object["metadata"]["generation"]])).collect())
 }

@@ -9,21 +9,24 @@ use crate::space::Space;
 use crate::wait::eventually;
 
 pub(crate) async fn resources_and_policies_are_accepted(space: Space) -> Result<()> {
-    let crd = space.cluster().get(CRDS, "trainingjobs.trainyard.dev").await?;
-    for type_ in ["Established", "NamesAccepted"] {
-        ensure!(holds(&crd, type_), "not {type_}: {}", crd["status"]["conditions"]);
+    for crd in ["trainingjobs.trainyard.dev", "modeldeployments.trainyard.dev"] {
+        let crd = space.cluster().get(CRDS, crd).await?;
+        for type_ in ["Established", "NamesAccepted"] {
+            ensure!(holds(&crd, type_), "not {type_}: {}", crd["status"]["conditions"]);
+        }
+        ensure!(!holds(&crd, "NonStructuralSchema"), "{}", crd["status"]["conditions"]);
     }
-    ensure!(!holds(&crd, "NonStructuralSchema"), "{}", crd["status"]["conditions"]);
-
-    // The apiserver checks the policy's expressions against the resource's schema some time after it was made.
-    let policy = eventually("the policy is checked", async || {
-        let policy = space.cluster().get(POLICIES, "trainyard-training-jobs").await?;
-        ensure!(policy["status"]["observedGeneration"] == policy["metadata"]["generation"], "{}", policy["status"]);
-        Ok(policy)
-    })
-    .await?;
-    let warnings = &policy["status"]["typeChecking"]["expressionWarnings"];
-    ensure!(warnings.is_null(), "the policy's expressions: {warnings:#}");
+    for name in ["trainyard-training-jobs", "trainyard-model-deployments", "trainyard-revisions"] {
+        // The apiserver checks a policy's expressions against the resource's schema some time after it was made.
+        let policy = eventually("the policy is checked", async || {
+            let policy = space.cluster().get(POLICIES, name).await?;
+            ensure!(policy["status"]["observedGeneration"] == policy["metadata"]["generation"], "{}", policy["status"]);
+            Ok(policy)
+        })
+        .await?;
+        let warnings = &policy["status"]["typeChecking"]["expressionWarnings"];
+        ensure!(warnings.is_null(), "{name}: {warnings:#}");
+    }
 
     // The apiserver publishes the schemas of new resources some time later, too.
     let explained = async || space.kubectl(&["explain", "tj.spec.nodes"]).await?.good();

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::audit::AuditLog;
-use crate::manifest::Job;
+use crate::manifest::{Job, Serving};
 use crate::metrics::Samples;
 use crate::space::Space;
 use crate::target::manifests;
@@ -53,6 +53,28 @@ pub(crate) async fn metrics_count_what_a_job_took(space: Space) -> Result<()> {
     .await
 }
 
+pub(crate) async fn metrics_count_what_a_deployment_took(space: Space) -> Result<()> {
+    let before = samples(&space).await?;
+    space.submit(&Serving::new("counted", 2)).await?;
+    space.until_serving("counted").await?;
+    let requests = "trainyard_api_requests_total";
+    eventually("everything is counted", async || {
+        let after = samples(&space).await?;
+        let grown = |family: &str, labels: &[(&str, &str)]| after.sum(family, labels) - before.sum(family, labels);
+        for resource in ["ControllerRevision", "Deployment", "Service", "PodDisruptionBudget"] {
+            let counted = grown(requests, &[("verb", "Create"), ("resource", resource), ("outcome", "Ok")]);
+            ensure!(counted == 1.0, "{resource}: {counted} creations");
+        }
+        let written = grown(requests, &[("verb", "PatchStatus"), ("resource", "ModelDeployment"), ("outcome", "Ok")]);
+        ensure!((1.0..=3.0).contains(&written), "{written} writes of status");
+        let changed = [("kind", "ModelDeployment"), ("outcome", "Changed")];
+        ensure!(grown("trainyard_reconciles_total", &changed) >= 2.0, "changed");
+        ensure!(after.sum("trainyard_queue_depth", &[("kind", "ModelDeployment")]) == 0.0, "the queue is not empty");
+        Ok(())
+    })
+    .await
+}
+
 async fn samples(space: &Space) -> Result<Samples> {
     let operator = space.suite.operator().await;
     Ok(Samples::parse(&operator.as_ref().context("no operator runs")?.metrics().await?))
@@ -75,6 +97,7 @@ pub(crate) async fn nothing_is_written_while_nothing_happens(space: Space) -> Re
     for (job, state) in &jobs {
         space.until_state(job.name(), state).await?;
     }
+    deployments_at_rest(&space).await?;
     let audit = audit(&space)?;
     let (started, mut last, mut since) = (Instant::now(), audit.writes()?, Instant::now());
     while since.elapsed() < SILENCE {
@@ -87,6 +110,29 @@ pub(crate) async fn nothing_is_written_while_nothing_happens(space: Space) -> Re
         sleep(Duration::from_millis(250)).await;
     }
     Ok(())
+}
+
+/// ModelDeployments in every state that can last.
+async fn deployments_at_rest(space: &Space) -> Result<()> {
+    let impatient = |name| Serving::new(name, 2).set("spec.rollout.progressDeadline", "3s");
+    let stuck = |deployment: Serving| deployment.fake("waiting-reason", "ErrImagePull");
+    let missing = Serving::new("without-claim", 1).set("spec.model.uri", "pvc://nowhere/x");
+    let cases = [
+        (Serving::new("serving", 3), "Serving"),
+        (Serving::new("asleep", 0), "ScaledToZero"),
+        (stuck(Serving::new("pulling", 1)), "ImageNotPulled"),
+        (Serving::new("undone", 1).set("spec.rollout.undoTo", 9), "Invalid"),
+        (missing, "ClaimNotFound"),
+        (impatient("given-up"), "Serving"),
+    ];
+    for (deployment, _) in &cases {
+        space.submit(deployment).await?;
+    }
+    for (deployment, state) in &cases {
+        space.until_deployment(deployment.name(), state).await?;
+    }
+    space.change(&stuck(impatient("given-up"))).await?;
+    space.until_deployment("given-up", "RolloutFailed").await.map(drop)
 }
 
 /// Every test is failed by attempts of one job that met in its namespace. Had the watch been blind, none would be.
