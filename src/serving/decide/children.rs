@@ -75,7 +75,9 @@ fn record(view: &View, actions: &mut Vec<Action>) -> bool {
 
 /// Deployments of revisions that should have pods and have none to hold them; with its pods, each is a move too.
 fn deployments(view: &View, judgement: &Judgement, shares: &BTreeMap<i64, i32>, actions: &mut Vec<Action>) {
-    if view.awaits_deployments() {
+    // A record that no cache shows yet may be of what the spec said before its last edit, under the same number.
+    let is_unsure = view.is_new() && view.memory.writes.has_created_any(Resource::ControllerRevision);
+    if view.awaits_deployments() || is_unsure {
         return;
     }
     for (&number, &share) in shares {

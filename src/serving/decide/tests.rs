@@ -229,6 +229,13 @@ fn nothing_moves_before_the_caches_show_the_last_move() {
 }
 
 #[test]
+fn a_number_that_was_just_given_is_not_taken_for_what_the_spec_says_now() {
+    let mut case = Case::new("a:3", json!({})).revision(1, "a:1", 2, 2).with_route().stable(1);
+    case.memory.writes.note_created(Resource::ControllerRevision, &names::revision("d", UID, 2), seconds(0));
+    assert_eq!(short(&case.decide()), "", "revision 2 may be of a:2");
+}
+
+#[test]
 fn scaling_is_followed() {
     let scaled = |replicas: i32| {
         let case = Case::new("a:1", json!({"replicas": replicas})).revision(1, "a:1", 2, 2);

@@ -107,10 +107,14 @@ impl<'a> View<'a> {
         self.revisions.get(&number).copied().unwrap_or_default()
     }
 
+    /// Whether what is asked for has no number that any cache shows.
+    pub(super) fn is_new(&self) -> bool {
+        self.of_spec.is_none() && self.valid.undo_to.is_none()
+    }
+
     /// What a revision is made from; `None` if its record is gone.
     pub(super) fn content(&self, number: i64) -> Option<Content> {
-        let is_new = self.of_spec.is_none() && self.valid.undo_to.is_none() && self.asked == number;
-        match is_new || self.of_spec == Some(number) {
+        match (self.is_new() && self.asked == number) || self.of_spec == Some(number) {
             true => Some(self.valid.content.clone()),
             false => Content::of_revision(&self.revision(number).record?.data),
         }
