@@ -70,9 +70,11 @@ pub async fn carry_out<A: ApiServer, O: Managed>(
         Executed::Foreign(id) => Some(Refusal::foreign(&id, O::NOUN, generation, now)),
         Executed::Leftover(id) => Some(Refusal::leftover(&id, O::NOUN, generation, now)),
     };
-    if refusal.is_some() {
-        memory.writes().refusal = refusal;
-        plan = decide(memory);
+    if let Some(refusal) = refusal {
+        // Whatever the next decision makes of it, what was refused is to be tried again.
+        let again = refusal.until;
+        memory.writes().refusal = Some(refusal);
+        plan = decide(memory).waking_at(Some(again));
     }
     memory.decided(&plan.status, now);
     let (published, publish_at) = publish(api, object, &plan, memory, now).await?;

@@ -89,7 +89,8 @@ impl Content {
         let ports = check_pod(&tree["spec"], &container, &mut problems);
         let model = source.as_ref().and_then(|source| {
             check_mounts(&tree["spec"], &container, &mut problems);
-            claim_path(&source.uri, &mut problems)
+            let path = ClaimPath::of_uri(&source.uri);
+            path.map_err(|remedy| problems.push(Problem::new("spec.model.uri", &source.uri, remedy))).ok()
         });
         if problems.is_empty() { Ok(Content { source, model, template, container, ports }) } else { Err(problems) }
     }
@@ -138,23 +139,24 @@ fn check_mounts(spec: &Value, container: &str, problems: &mut Vec<Problem>) {
     }
 }
 
-fn claim_path(uri: &str, problems: &mut Vec<Problem>) -> Option<ClaimPath> {
-    let mut refuse = |remedy| {
-        problems.push(Problem::new("spec.model.uri", uri, remedy));
-        None
-    };
-    let Some(place) = uri.strip_prefix(CLAIM_SCHEME) else {
-        return refuse("write pvc://CLAIM/PATH, or leave model out and let the image bring it");
-    };
-    let (claim, path) = place.split_once('/').unwrap_or((place, ""));
-    if claim.is_empty() {
-        return refuse("name the PersistentVolumeClaim, as in pvc://CLAIM/PATH");
+impl ClaimPath {
+    /// Reads a model's URI.
+    ///
+    /// # Errors
+    /// What to do about one that is none of a claim.
+    pub fn of_uri(uri: &str) -> Result<ClaimPath, &'static str> {
+        let place = uri.strip_prefix(CLAIM_SCHEME);
+        let place = place.ok_or("write pvc://CLAIM/PATH, or leave model out and let the image bring it")?;
+        let (claim, path) = place.split_once('/').unwrap_or((place, ""));
+        if claim.is_empty() {
+            return Err("name the PersistentVolumeClaim, as in pvc://CLAIM/PATH");
+        }
+        // The kubelet refuses such paths too, but says so in a pod's status only.
+        if path.split('/').any(|part| part == "..") {
+            return Err("remove .. from it: a path leads down from the root of the claim");
+        }
+        Ok(ClaimPath { claim: claim.to_owned(), path: path.trim_matches('/').to_owned() })
     }
-    // The kubelet refuses such paths too, but says so in a pod's status only.
-    if path.split('/').any(|part| part == "..") {
-        return refuse("remove .. from it: a path leads down from the root of the claim");
-    }
-    Some(ClaimPath { claim: claim.to_owned(), path: path.trim_matches('/').to_owned() })
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::content::Content;
+use super::content::{ClaimPath, Content};
 use super::decide::decide;
 use super::events::events;
 use super::observe::{ClaimFacts, Memory, Observed};
@@ -68,7 +68,7 @@ async fn look_at_claim<A: ApiServer>(
     memory: &mut Memory,
     now: Timestamp,
 ) {
-    let Some(model) = asked_content(deployment, observed).and_then(|content| content.model) else {
+    let Some(model) = asked_model(deployment, observed) else {
         memory.claim = None;
         return;
     };
@@ -86,13 +86,13 @@ async fn look_at_claim<A: ApiServer>(
     }
 }
 
-/// What is asked for: what an undo leads to, or what the spec says.
-fn asked_content(deployment: &ModelDeployment, observed: &Observed) -> Option<Content> {
+/// The model that is asked for: of the revision that an undo leads to, or the spec's own. The template is not looked at.
+fn asked_model(deployment: &ModelDeployment, observed: &Observed) -> Option<ClaimPath> {
     match deployment.spec.rollout.as_ref().and_then(|rollout| rollout.undo_to) {
         Some(number) => {
             let record = observed.revisions.iter().find(|record| record.number == number)?;
-            Content::of_revision(&record.data)
+            Content::of_revision(&record.data)?.model
         }
-        None => Content::of_spec(&deployment.spec).ok(),
+        None => ClaimPath::of_uri(&deployment.spec.model.as_ref()?.uri).ok(),
     }
 }

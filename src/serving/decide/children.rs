@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::judge::Judgement;
 use super::view::View;
@@ -12,7 +12,6 @@ use crate::cluster::plan::{Action, Check, Plan};
 use crate::cluster::port::{ObjectId, Resource};
 use crate::names;
 use crate::serving::build::{budget, revision, selector, service};
-use crate::serving::content::Content;
 use crate::serving::policy::change::change;
 use crate::serving::policy::history::outdated;
 
@@ -81,15 +80,13 @@ fn deployments(view: &View, judgement: &Judgement, shares: &BTreeMap<i64, i32>, 
         return;
     }
     for (&number, &share) in shares {
-        let name = view.revision_name(number);
         let is_wanted = share > 0 || number == judgement.heading;
-        let is_there = view.revision(number).deployment.is_some() || view.has_created(Resource::Deployment, &name);
-        if !is_wanted || is_there {
+        if !is_wanted || view.revision(number).deployment.is_some() {
             continue;
         }
         if let Some(content) = view.content(number) {
             let object = revision::build_deployment(view.valid, number, &content, share);
-            actions.push(create(view, Resource::Deployment, &name, object));
+            actions.push(create(view, Resource::Deployment, &view.revision_name(number), object));
         }
     }
 }
@@ -97,7 +94,7 @@ fn deployments(view: &View, judgement: &Judgement, shares: &BTreeMap<i64, i32>, 
 /// The Service. Its ports are those of the revision that serves: a new one's only when it has taken over.
 fn route(view: &View, judgement: &Judgement, actions: &mut Vec<Action>) {
     let serving = if judgement.is_complete { view.asked } else { view.stable.unwrap_or(view.asked) };
-    let Some(content): Option<Content> = view.content(serving).or_else(|| view.content(view.asked)) else { return };
+    let Some(content) = view.content(serving).or_else(|| view.content(view.asked)) else { return };
     let name = &view.valid.name;
     let Some(route) = &view.observed.route else {
         if !view.has_created(Resource::Service, name) {
@@ -107,7 +104,7 @@ fn route(view: &View, judgement: &Judgement, actions: &mut Vec<Action>) {
     };
     let ports = service::ports(&content);
     let selector = selector(name, &view.valid.uid);
-    let is_right = route.ports == ports && serde_json::json!(route.selector) == selector;
+    let is_right = route.ports == ports && json!(route.selector) == selector;
     if !is_right && !view.memory.writes.awaits(Resource::Service, &route.meta) {
         let object = service::build_service_change(view.valid, &route.meta, ports);
         actions.push(apply(Resource::Service, &route.meta, object));
