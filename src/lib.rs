@@ -1,8 +1,8 @@
 //! Trainyard: a Kubernetes operator for machine-learning workloads.
 //!
 //! Where things are: `api` holds the resources as users write them, `training` the controller of TrainingJobs, `serving` that
-//! of ModelDeployments, `cluster`
-//! what every controller shares, `server` the endpoints for probes and metrics, `testing` the simulated cluster.
+//! of ModelDeployments, `pipelines` the rules of pipelines, `cluster` what every controller shares, `server` the endpoints for
+//! probes and metrics, `testing` the simulated cluster.
 //! ARCHITECTURE.md is the map, with the invariants that hold everywhere.
 
 pub mod api;
@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod manifests;
 pub mod names;
 pub mod operator;
+pub mod pipelines;
 pub mod server;
 pub mod serving;
 #[cfg(test)]

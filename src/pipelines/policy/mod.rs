@@ -1,0 +1,6 @@
+//! The rules of a run as functions of data.
+
+pub mod graph;
+pub mod places;
+pub mod references;
+pub mod substitute;
