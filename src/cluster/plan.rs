@@ -1,6 +1,7 @@
 //! What a decision asks for: data, not deeds.
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
 use super::port::{ObjectId, Resource};
@@ -94,6 +95,17 @@ pub enum Check {
         /// The only attempt whose pods may be named.
         attempt: u32,
     },
+}
+
+impl Check {
+    /// That an owner is, past all caches, the very object that was decided upon.
+    pub fn owner_is_current(id: ObjectId, owner: &ObjectMeta) -> Check {
+        Check::OwnerIsCurrent {
+            id,
+            uid: owner.uid.clone().unwrap_or_default(),
+            resource_version: owner.resource_version.clone().unwrap_or_default(),
+        }
+    }
 }
 
 /// One write.

@@ -36,8 +36,8 @@ pub(super) fn raise(view: &View, shares: &BTreeMap<i64, i32>, plan: &mut Plan<Mo
 
 /// Deployments with their shares; none while the caches do not show the last move.
 fn to_scale<'a>(view: &View<'a>, shares: &BTreeMap<i64, i32>) -> impl Iterator<Item = (&'a DeploymentFacts, i32)> {
-    let present = view.observed.deployments.iter().filter(|_| !view.awaits_deployments());
-    present.map(|child| (child.as_ref(), shares.get(&child.revision).copied().unwrap_or(0)))
+    let shown = if view.awaits_deployments() { &[] } else { &view.observed.deployments[..] };
+    shown.iter().map(|child| (child.as_ref(), shares.get(&child.revision).copied().unwrap_or(0)))
 }
 
 fn change(child: &DeploymentFacts, replicas: i32) -> Action {

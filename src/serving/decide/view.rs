@@ -148,11 +148,7 @@ impl<'a> View<'a> {
 
     /// That the deployment is, past all caches, what was decided upon.
     pub(super) fn is_current(&self) -> Check {
-        Check::OwnerIsCurrent {
-            id: self.id(),
-            uid: self.valid.uid.clone(),
-            resource_version: self.deployment.metadata.resource_version.clone().unwrap_or_default(),
-        }
+        Check::owner_is_current(self.id(), &self.deployment.metadata)
     }
 
     /// A plan that says where the deployment stands.

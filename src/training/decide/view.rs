@@ -187,11 +187,7 @@ impl<'a> View<'a> {
 
     /// That the job is, past all caches, what was decided upon.
     pub(super) fn job_is_current(&self) -> Check {
-        Check::OwnerIsCurrent {
-            id: self.id(),
-            uid: self.valid.uid.clone(),
-            resource_version: self.job.metadata.resource_version.clone().unwrap_or_default(),
-        }
+        Check::owner_is_current(self.id(), &self.job.metadata)
     }
 
     /// That no pod of an older attempt is live, past all caches, and that none of these names exists.
