@@ -19,7 +19,7 @@ pub enum Command {
     /// Runs the operator until it is told to stop (SIGTERM or Ctrl-C).
     ///
     /// It connects with the pod's ServiceAccount, or with a kubeconfig when it runs outside a cluster, waits until it
-    /// holds the lease, and then reconciles every TrainingJob and ModelDeployment of the cluster.
+    /// holds the lease, and then reconciles every TrainingJob, ModelDeployment, Pipeline and PipelineRun of the cluster.
     Run(RunArgs),
     /// Prints the CustomResourceDefinitions as YAML, for `kubectl apply -f -`.
     Crds,

@@ -41,6 +41,14 @@ pub const LABEL_REVISION: &str = "trainyard.dev/revision";
 pub const ANNOTATION_REVISION_HASH: &str = "trainyard.dev/revision-hash";
 /// Annotation: what changed from the revision before, for a person.
 pub const ANNOTATION_CHANGE: &str = "trainyard.dev/change";
+/// Label: name of the PipelineRun that a child belongs to, or that a ModelDeployment was last deployed by.
+pub const LABEL_RUN: &str = "trainyard.dev/run";
+/// Label: step of the run.
+pub const LABEL_STEP: &str = "trainyard.dev/step";
+/// Annotation of a ModelDeployment: UID of the PipelineRun that deployed it last.
+pub const ANNOTATION_RUN_UID: &str = "trainyard.dev/run-uid";
+/// Annotation of a ModelDeployment: UID of the Pipeline whose runs deploy it, or of the one run that brought its own.
+pub const ANNOTATION_PIPELINE_UID: &str = "trainyard.dev/pipeline-uid";
 /// Every label and annotation of ours begins with this, so a template may not use it.
 pub const RESERVED_PREFIX: &str = "trainyard.dev/";
 /// Kubernetes' own annotation that names the container a person means when none is given.
@@ -50,6 +58,7 @@ pub const ANNOTATION_DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-co
 pub fn owner_label(owner: Resource) -> &'static str {
     match owner {
         Resource::ModelDeployment => LABEL_DEPLOYMENT,
+        Resource::PipelineRun => LABEL_RUN,
         _ => LABEL_JOB,
     }
 }
@@ -106,6 +115,19 @@ pub fn service(job: &str, uid: &str) -> String {
 /// Name of one revision of a ModelDeployment: of its ControllerRevision, and of its Deployment.
 pub fn revision(deployment: &str, uid: &str, number: i64) -> String {
     format!("{}-{number}", family(deployment, uid))
+}
+
+/// Name of the pod, or TrainingJob, of one attempt of a step. A step's name longer than 20 characters is shortened to 13 and
+/// a hash, which leaves the whole at most 62.
+pub fn step_child(run: &str, uid: &str, step: &str, attempt: u32) -> String {
+    const LONGEST: usize = 20;
+    const KEPT: usize = 13;
+    let run = family(run, uid);
+    if step.len() <= LONGEST {
+        return format!("{run}-{step}-{attempt}");
+    }
+    let kept = crate::text::shorten(step, KEPT);
+    format!("{run}-{kept}-{}-{attempt}", short_hash(step.as_bytes(), STEM_HASH))
 }
 
 /// Name of the EndpointSlice behind [`service`] for one address family.
@@ -172,7 +194,8 @@ mod tests {
         #[test]
         fn every_name_is_a_dns_label(name in "[a-z]([-a-z0-9]{0,61}[a-z0-9])?", uid in ".{0,40}", index in 0u32..99_999, attempt in 1u32..=9_999) {
             let longest_role = "a-role-of-15-ch";
-            for child in [pod(&name, &uid, longest_role, index, attempt), service(&name, &uid), endpoint_slice(&name, &uid, AddressFamily::V6)] {
+            let step = step_child(&name, &uid, &name, attempt);
+            for child in [pod(&name, &uid, longest_role, index, attempt), service(&name, &uid), endpoint_slice(&name, &uid, AddressFamily::V6), step] {
                 prop_assert!(child.len() <= 63, "{child}");
                 prop_assert!(child.starts_with(|c: char| c.is_ascii_lowercase()), "{child}");
                 prop_assert!(child.ends_with(|c: char| c.is_ascii_alphanumeric()), "{child}");

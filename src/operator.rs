@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::io;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::api::{ModelDeployment, TrainingJob};
+use crate::api::{ModelDeployment, Pipeline, PipelineRun, TrainingJob};
 use crate::cli::RunArgs;
 use crate::cluster::client::{ApiClient, ConnectError, connect};
 use crate::cluster::controller;
@@ -89,33 +88,37 @@ async fn lead(
     shutdown: impl Future<Output = ()> + Clone + Send + Sync + 'static,
 ) -> Result<(), OperatorError> {
     let api = ApiClient::new(client.clone(), lease.gate(), metrics.clone());
-    let (jobs_synced, mut jobs_are_synced) = watch::channel(false);
-    let (deployments_synced, mut deployments_are_synced) = watch::channel(false);
+    let mut all_synced = Vec::new();
     let running = Arc::new(AtomicBool::new(true));
     let still_running = running.clone();
     health.set_watchdog(move || still_running.load(Ordering::Relaxed));
+    let mut options = || {
+        let (synced, is_synced) = watch::channel(false);
+        all_synced.push(is_synced);
+        let (client, api, metrics) = (client.clone(), api.clone(), metrics.clone());
+        controller::Options { client, api, metrics, concurrency: args.concurrency, synced }
+    };
+    let controllers = vec![
+        controller::run::<TrainingJob>(options(), shutdown.clone()).boxed(),
+        controller::run::<ModelDeployment>(options(), shutdown.clone()).boxed(),
+        controller::run::<Pipeline>(options(), shutdown.clone()).boxed(),
+        controller::run::<PipelineRun>(options(), shutdown.clone()).boxed(),
+    ];
     let ready = health.clone();
     tokio::spawn(async move {
-        for synced in [&mut jobs_are_synced, &mut deployments_are_synced] {
+        for synced in &mut all_synced {
             if synced.wait_for(|synced| *synced).await.is_err() {
                 return;
             }
         }
         ready.set_synced(true);
     });
-    let options = |synced| {
-        let (client, api, metrics) = (client.clone(), api.clone(), metrics.clone());
-        controller::Options { client, api, metrics, concurrency: args.concurrency, synced }
-    };
-    let jobs = controller::run::<TrainingJob>(options(jobs_synced), shutdown.clone());
-    let deployments = controller::run::<ModelDeployment>(options(deployments_synced), shutdown.clone());
     let stop = shutdown.clone();
     let mut controllers = tokio::spawn(async move {
-        let (jobs, deployments) = (pin!(jobs), pin!(deployments));
         // One that ends by itself ends them all; one that was told to stop leaves the others their time.
-        let (_, other) = future::select(jobs, deployments).await.factor_first();
+        let (_, _, others) = future::select_all(controllers).await;
         if stop.now_or_never().is_some() {
-            other.await;
+            future::join_all(others).await;
         }
         running.store(false, Ordering::Relaxed);
     });

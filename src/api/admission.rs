@@ -12,7 +12,10 @@ use crate::names;
 pub fn policies() -> Vec<Value> {
     let jobs = spec_policy("trainyard-training-jobs", "trainingjobs", torch_variables(), training_job_rules());
     let deployments = spec_policy("trainyard-model-deployments", "modeldeployments", json!("[]"), json!([]));
-    [jobs, deployments, revision_policy()].into_iter().flat_map(|policy| [policy.clone(), binding(&policy)]).collect()
+    [jobs, deployments, revision_policy(), run_policy()]
+        .into_iter()
+        .flat_map(|policy| [policy.clone(), binding(&policy)])
+        .collect()
 }
 
 /// A policy for the specs of one of our kinds: what is common to all pod templates, and rules of its own. `reserved` is a
@@ -116,6 +119,32 @@ fn revision_policy() -> Value {
                 "expression": "object.spec.template == oldObject.spec.template",
                 "messageExpression": format!("'spec.template: a revision never changes: edit ModelDeployment ' + object.metadata.?labels[?'{}'].orValue('') + ', which makes a new one'", names::LABEL_DEPLOYMENT),
             }],
+        },
+    })
+}
+
+/// What a run runs is fixed. Not rules of the CRD: comparing whole specs exceeds the cost that the apiserver allows there.
+fn run_policy() -> Value {
+    let fixed = |field: &str, remedy: &str| {
+        json!({
+            "expression": format!("has(object.spec.{field}) == has(oldObject.spec.{field}) && (!has(object.spec.{field}) || object.spec.{field} == oldObject.spec.{field})"),
+            "message": format!("spec.{field} of a run never changes: {remedy}"),
+        })
+    };
+    let another = "create another run";
+    json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": "trainyard-pipeline-runs"},
+        "spec": {
+            "failurePolicy": "Fail",
+            "matchConstraints": {"resourceRules": [{
+                "apiGroups": ["trainyard.dev"],
+                "apiVersions": ["*"],
+                "operations": ["UPDATE"],
+                "resources": ["pipelineruns"],
+            }]},
+            "validations": [fixed("pipelineRef", another), fixed("pipeline", another), fixed("arguments", another)],
         },
     })
 }

@@ -9,7 +9,11 @@ pub mod conditions;
 mod duration;
 mod failure_logs;
 pub mod model_deployment;
+pub mod pipeline;
+pub mod pipeline_run;
+pub mod pipeline_step;
 mod pod_template;
+mod raw;
 pub mod reserved;
 mod schema;
 pub mod training_job;
@@ -25,7 +29,11 @@ pub use model_deployment::{
     ContainerFailure, DisruptionBudget, EffectiveServing, MAX_REPLICAS, MAX_REVISION_HISTORY, ModelDeployment,
     ModelDeploymentSpec, ModelDeploymentStatus, ModelSource, RevisionStatus, Rollout, RolloutStatus,
 };
+pub use pipeline::{Pipeline, PipelineSpec, PipelineStatus};
+pub use pipeline_run::{PipelineRun, PipelineRunSpec, PipelineRunStatus, StepState, StepStatus};
+pub use pipeline_step::{PipelineDefinition, Step, ValueType};
 pub use pod_template::PodTemplate;
+pub use raw::RawObject;
 pub use training_job::{
     AttemptRecord, Backoff, Cause, EffectiveSpec, FailurePolicy, Framework, MAX_ATTEMPT_RECORDS, MAX_NODES, PodCounts,
     ProcessesPerNode, TrainingJob, TrainingJobSpec, TrainingJobStatus,
@@ -33,7 +41,7 @@ pub use training_job::{
 
 /// Every CustomResourceDefinition, as JSON, in the order in which they are written to `crds/`.
 pub fn crds() -> Vec<Value> {
-    [TrainingJob::crd(), ModelDeployment::crd()].into_iter().map(finish).collect()
+    [TrainingJob::crd(), ModelDeployment::crd(), Pipeline::crd(), PipelineRun::crd()].into_iter().map(finish).collect()
 }
 
 /// Gives `status` its default, which `kube`'s derive cannot say, and takes out formats that Kubernetes does not know.

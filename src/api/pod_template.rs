@@ -1,50 +1,12 @@
 //! The user's pod template, kept as they wrote it.
 
-use std::sync::Arc;
-
 use schemars::{Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use serde_json::{Value, json};
 
+use super::raw::RawObject;
+
 /// A pod template as raw JSON text.
-///
-/// Text, because a typed PodSpec of one Kubernetes version would drop the fields of a newer one, and because ten
-/// thousand idle jobs should cost their templates' bytes and not their trees. It is parsed where it is used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PodTemplate(Arc<str>);
-
-impl PodTemplate {
-    /// Keeps a template; object keys come out sorted, so that equal templates are equal text.
-    pub fn new(template: &Value) -> Self {
-        PodTemplate(template.to_string().into())
-    }
-
-    /// The template as a tree.
-    pub fn parse(&self) -> Value {
-        serde_json::from_str(&self.0).expect("the text was made from a JSON tree")
-    }
-
-    /// The template as canonical JSON text, for hashing.
-    pub fn text(&self) -> &str {
-        &self.0
-    }
-}
-
-impl<'de> Deserialize<'de> for PodTemplate {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let template = Value::deserialize(deserializer)?;
-        if !template.is_object() {
-            return Err(de::Error::custom("a pod template must be an object"));
-        }
-        Ok(PodTemplate::new(&template))
-    }
-}
-
-impl Serialize for PodTemplate {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serde_json::from_str::<Value>(&self.0).map_err(ser::Error::custom)?.serialize(serializer)
-    }
-}
+pub type PodTemplate = RawObject;
 
 /// Most containers that a template may have; bounds the cost of the CEL rules over them.
 const MAX_CONTAINERS: u32 = 32;

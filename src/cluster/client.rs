@@ -137,7 +137,12 @@ impl ApiServer for ApiClient {
 
     async fn apply(&self, resource: Resource, namespace: &str, object: &Value) -> Result<(), ApiError> {
         let id = requests::id_of(resource, namespace, object);
-        self.write(Verb::Apply, &id, requests::apply(&id, object)).await.map(drop)
+        self.write(Verb::Apply, &id, requests::apply(&id, object, true)).await.map(drop)
+    }
+
+    async fn apply_giving_way(&self, resource: Resource, namespace: &str, object: &Value) -> Result<(), ApiError> {
+        let id = requests::id_of(resource, namespace, object);
+        self.write(Verb::Apply, &id, requests::apply(&id, object, false)).await.map(drop)
     }
 
     async fn patch_status(&self, id: &ObjectId, patch: &Value) -> Result<String, ApiError> {

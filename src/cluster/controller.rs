@@ -171,7 +171,8 @@ pub async fn run<O: Controlled>(options: Options, shutdown: impl Future<Output =
 
 fn watch_objects<O: Managed>(client: kube::Client) -> impl Stream<Item = watcher::Result<Event<Guarded<O>>>> + Send {
     watcher(Api::<Guarded<O>>::all(client), watcher::Config::default()).default_backoff().modify(|object| {
-        object.managed_fields_mut().clear();
+        // Who manages which field is nothing to us, and often longer than the object; who made the object is told.
+        object.managed_fields_mut().iter_mut().for_each(|entry| entry.fields_v1 = None);
         // A second copy of the whole object, for kubectl alone.
         object.annotations_mut().remove(LAST_APPLIED);
     })

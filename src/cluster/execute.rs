@@ -83,7 +83,39 @@ async fn act<A: ApiServer>(api: &A, action: &Action) -> Result<Executed, ApiErro
             Err(no @ ApiError::Refused(_)) => Ok(Executed::Refused(id.clone(), no)),
             answer => answer.map(|()| Executed::Done),
         },
+        Action::Put { id, object, mark, adopts } => put(api, id, object, mark, *adopts).await,
         Action::Delete { id, uid } => api.delete(id, uid).await.map(|()| Executed::Done),
+    }
+}
+
+/// Looks whose the object is, past all caches, before it is changed. One that somebody makes between look and change is
+/// changed too, as far as nobody else manages its fields: server-side apply knows no precondition for absence.
+async fn put<A: ApiServer>(
+    api: &A,
+    id: &ObjectId,
+    object: &Value,
+    mark: &str,
+    adopts: bool,
+) -> Result<Executed, ApiError> {
+    let mut object = object.clone();
+    if let Some(present) = api.read(id).await? {
+        let mark = |object: &Value| object["metadata"]["annotations"][mark].as_str().map(str::to_owned);
+        if present["metadata"].get("deletionTimestamp").is_some() {
+            return Ok(Executed::Leftover(id.clone()));
+        }
+        if !adopts && mark(&present) != mark(&object) {
+            return Ok(Executed::Foreign(id.clone()));
+        }
+        for field in ["uid", "resourceVersion"] {
+            object["metadata"][field] = present["metadata"][field].clone();
+        }
+    }
+    match api.apply_giving_way(id.resource, &id.namespace, &object).await {
+        Ok(()) => Ok(Executed::Done),
+        Err(no @ (ApiError::Refused(_) | ApiError::QuotaExceeded(_) | ApiError::Unavailable(_))) => {
+            Ok(Executed::Refused(id.clone(), no))
+        }
+        Err(other) => Err(other),
     }
 }
 
@@ -128,6 +160,12 @@ async fn verify<A: ApiServer>(api: &A, check: &Check) -> Result<Option<String>, 
             let pods: Vec<PodFacts> = live_children::<_, WatchedPod, _>(api, Resource::Pod, owner, owner_uid).await?;
             let older = pods.iter().find(|pod| pod.attempt < *below_attempt && !pod.is_terminal());
             Ok(older.map(|pod| format!("pod {} of an older attempt still runs", pod.meta.name)))
+        }
+        Check::PodHasEnded { id } => {
+            let live = api.read(id).await?;
+            let pod = live.map(|object| serde_json::from_value::<WatchedPod>(object).map(PodFacts::from)).transpose();
+            let pod = pod.map_err(|error| ApiError::Unavailable(format!("an answer cannot be read: {error}")))?;
+            Ok(pod.filter(|pod| !pod.is_terminal()).map(|_| format!("{id} still runs")))
         }
         Check::RevisionIsNew { owner, owner_uid, number, hash } => {
             let revisions: Vec<RevisionFacts> =

@@ -75,6 +75,11 @@ pub enum Check {
         /// Names that no pod of the owner may have.
         absent: Vec<String>,
     },
+    /// No process of that pod runs: it is gone, or has ended.
+    PodHasEnded {
+        /// The pod.
+        id: ObjectId,
+    },
     /// No ControllerRevision of this owner has this hash, this number, or a higher one.
     RevisionIsNew {
         /// The owner.
@@ -127,6 +132,18 @@ pub enum Action {
         /// The fields that we own, with the `uid` and `resourceVersion` decided upon.
         object: Value,
     },
+    /// Makes or changes an object that belongs to nobody, by server-side apply that gives way: fields that others manage are
+    /// not taken from them. An object of that name that does not carry our mark is left alone.
+    Put {
+        /// Kind, namespace and name of the object.
+        id: ObjectId,
+        /// The fields that we want to have.
+        object: Value,
+        /// The annotation that marks an object as ours to change, by having the value that it has in `object`.
+        mark: &'static str,
+        /// Whether an object without the mark is changed too.
+        adopts: bool,
+    },
     /// Deletes an object.
     Delete {
         /// Which one.
@@ -140,7 +157,10 @@ impl Action {
     /// The object that the action is about.
     pub fn id(&self) -> &ObjectId {
         match self {
-            Action::Create { id, .. } | Action::Apply { id, .. } | Action::Delete { id, .. } => id,
+            Action::Create { id, .. }
+            | Action::Apply { id, .. }
+            | Action::Put { id, .. }
+            | Action::Delete { id, .. } => id,
         }
     }
 

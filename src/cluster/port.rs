@@ -15,6 +15,10 @@ pub enum Resource {
     TrainingJob,
     /// Our own ModelDeployment.
     ModelDeployment,
+    /// Our own Pipeline.
+    Pipeline,
+    /// Our own PipelineRun.
+    PipelineRun,
     /// Core v1 Pod.
     Pod,
     /// Core v1 Service.
@@ -27,7 +31,7 @@ pub enum Resource {
     ControllerRevision,
     /// policy/v1 PodDisruptionBudget.
     PodDisruptionBudget,
-    /// Core v1 PersistentVolumeClaim; only read.
+    /// Core v1 PersistentVolumeClaim.
     PersistentVolumeClaim,
 }
 
@@ -40,6 +44,8 @@ impl Resource {
             Resource::Service => "Service",
             Resource::EndpointSlice => "EndpointSlice",
             Resource::ModelDeployment => "ModelDeployment",
+            Resource::Pipeline => "Pipeline",
+            Resource::PipelineRun => "PipelineRun",
             Resource::Deployment => "Deployment",
             Resource::ControllerRevision => "ControllerRevision",
             Resource::PodDisruptionBudget => "PodDisruptionBudget",
@@ -50,7 +56,9 @@ impl Resource {
     /// `apiVersion` as in manifests.
     pub fn api_version(self) -> &'static str {
         match self {
-            Resource::TrainingJob | Resource::ModelDeployment => "trainyard.dev/v1alpha1",
+            Resource::TrainingJob | Resource::ModelDeployment | Resource::Pipeline | Resource::PipelineRun => {
+                "trainyard.dev/v1alpha1"
+            }
             Resource::Pod | Resource::Service | Resource::PersistentVolumeClaim => "v1",
             Resource::Deployment | Resource::ControllerRevision => "apps/v1",
             Resource::PodDisruptionBudget => "policy/v1",
@@ -66,6 +74,8 @@ impl Resource {
             Resource::Service => "services",
             Resource::EndpointSlice => "endpointslices",
             Resource::ModelDeployment => "modeldeployments",
+            Resource::Pipeline => "pipelines",
+            Resource::PipelineRun => "pipelineruns",
             Resource::Deployment => "deployments",
             Resource::ControllerRevision => "controllerrevisions",
             Resource::PodDisruptionBudget => "poddisruptionbudgets",
@@ -185,6 +195,15 @@ pub trait ApiServer: Send + Sync {
     /// Server-side apply as field manager [`crate::names::OPERATOR`]. `object` names the `uid` and `resourceVersion`
     /// that it was decided upon, so it changes that very object in that very state or answers Conflict.
     fn apply(
+        &self,
+        resource: Resource,
+        namespace: &str,
+        object: &Value,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
+
+    /// The same for an object that others may manage too: refused where another field manager has set a field otherwise. Makes
+    /// the object if there is none and no `uid` is named.
+    fn apply_giving_way(
         &self,
         resource: Resource,
         namespace: &str,

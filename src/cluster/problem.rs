@@ -33,6 +33,14 @@ impl Problem {
         let value = shorten(&value.to_string(), LONGEST_VALUE).to_owned();
         Problem { field: field.to_owned(), value, remedy: remedy.to_owned() }
     }
+
+    /// The same problem where a spec is embedded in another: a field below `from` is named below `to`.
+    pub fn moved(mut self, from: &str, to: &str) -> Self {
+        if let Some(below) = self.field.strip_prefix(from) {
+            self.field = format!("{to}{below}");
+        }
+        self
+    }
 }
 
 /// Several problems in one message.

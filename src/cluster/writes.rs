@@ -42,7 +42,7 @@ impl Writes {
         for action in actions {
             let id = action.id();
             match action {
-                Action::Create { .. } => self.note_created(id.resource, &id.name, now),
+                Action::Create { .. } | Action::Put { .. } => self.note_created(id.resource, &id.name, now),
                 Action::Apply { object, .. } => {
                     let replaced = object["metadata"]["resourceVersion"].as_str().unwrap_or_default();
                     self.changed_from.insert((id.resource, id.name.clone()), replaced.to_owned());
@@ -60,7 +60,8 @@ impl Writes {
                 Action::Create { .. } => None,
                 Action::Apply { object, .. } => object["metadata"]["resourceVersion"].as_str().map(str::to_owned),
                 // A deletion that was not carried out is decided upon again; a pod that is there already answers so.
-                Action::Delete { .. } => continue,
+                // What was to be put is put again: that changes nothing.
+                Action::Delete { .. } | Action::Put { .. } => continue,
             };
             self.uncertain.push((action.id().clone(), version));
         }

@@ -1,5 +1,10 @@
 //! Pipelines: a graph of steps, run once for each PipelineRun.
 //!
-//! So far the decisions that need no cluster; resources and controller come on top of them.
+//! `policy` holds the rules, `validate` what a pipeline must be, `build` what a run makes, `runs` the controller of PipelineRuns,
+//! `definitions` that of Pipelines.
 
+pub mod build;
+pub mod definitions;
 pub mod policy;
+pub mod runs;
+pub mod validate;

@@ -31,6 +31,10 @@ pub enum Kind {
     TrainingJob,
     /// ModelDeployment.
     ModelDeployment,
+    /// Pipeline.
+    Pipeline,
+    /// PipelineRun.
+    PipelineRun,
 }
 
 /// How one reconcile ended.

@@ -50,6 +50,12 @@ impl ApiServer for World {
         self.write(Verb::Apply, &id, |state| state.apply(&id, object))
     }
 
+    async fn apply_giving_way(&self, resource: Resource, namespace: &str, object: &Value) -> Result<(), ApiError> {
+        let id = ObjectId::new(resource, namespace, json::text(object, "/metadata/name").unwrap_or_default());
+        self.arrive().await;
+        self.write(Verb::Apply, &id, |state| state.apply_giving_way(&id, object))
+    }
+
     async fn patch_status(&self, id: &ObjectId, patch: &Value) -> Result<String, ApiError> {
         self.arrive().await;
         self.write(Verb::PatchStatus, id, |state| {
@@ -192,6 +198,15 @@ impl State {
             }
         }
         self.change(Actor::Operator, id, |current| *current = wanted);
+        Ok(())
+    }
+
+    /// Nobody else manages fields here; what is not there is made, unless a UID says that it must be there.
+    fn apply_giving_way(&mut self, id: &ObjectId, object: &Value) -> Result<(), ApiError> {
+        if self.objects.contains_key(id) || !json::uid(object).is_empty() {
+            return self.apply(id, object);
+        }
+        self.insert(Actor::Operator, id, object.clone());
         Ok(())
     }
 

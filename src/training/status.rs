@@ -6,12 +6,12 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
-use super::policy::rank_state::Failure;
-use super::policy::results::Refused;
 use crate::api::conditions::{self, FINISHED, Seen, Standing, gist, set_standing, whole_second};
 use crate::api::{AttemptRecord, MAX_ATTEMPT_RECORDS, TrainingJobStatus};
+use crate::cluster::pod_state::Failure;
 use crate::cluster::problem::{Problem, told};
 use crate::cluster::refusal::{Refusal, RefusalKind};
+use crate::cluster::results::Refused;
 use crate::text::shorten;
 
 /// Condition: the job ended well.
@@ -336,8 +336,15 @@ mod tests {
 
     #[test]
     fn every_situation_stands_as_the_design_says() {
-        let refusal =
-            |kind| Situation::Refused(Refusal { kind, message: "no".into(), until: seen(9).now, generation: Some(1) });
+        let refusal = |kind| {
+            Situation::Refused(Refusal {
+                kind,
+                name: "n".into(),
+                message: "no".into(),
+                until: seen(9).now,
+                generation: Some(1),
+            })
+        };
         let cases = [
             (Situation::Invalid(vec![]), "Stalled"),
             (refusal(RefusalKind::Content), "Stalled"),

@@ -25,6 +25,8 @@ pub(super) fn map_status(verb: Verb, id: &ObjectId, status: &Status) -> ApiError
     let message = shorten(&words, LONGEST_MESSAGE).to_owned();
     match status.code {
         409 if status.reason == "AlreadyExists" => ApiError::AlreadyExists(id.clone()),
+        // Other field managers have set fields otherwise; that does not pass.
+        409 if verb == Verb::Apply && message.starts_with("Apply failed with") => ApiError::Refused(message),
         409 => ApiError::Conflict(message),
         // The namespace is gone: there is nothing to wait for.
         404 if verb == Verb::Create => ApiError::Refused(message),
@@ -102,11 +104,14 @@ mod tests {
         };
         let (default_account, own_account) = (no_account("default"), no_account("trainer"));
         let stale_quota = "Operation cannot be fulfilled on resourcequotas \"gpus\": the object has been modified";
+        let managed =
+            r#"Apply failed with 1 conflict: conflict with "kubectl" using trainyard.dev/v1alpha1: .spec.replicas"#;
         let text = |message: &str| message.to_owned();
         let table = [
             (Create, answer(409, "AlreadyExists", "pods \"digits-0\" already exists"), AlreadyExists(pod())),
             (Create, answer(409, "Conflict", stale_quota), Conflict(text(stale_quota))),
             (Apply, answer(409, "Conflict", "stale"), Conflict(text("stale"))),
+            (Apply, answer(409, "Conflict", managed), Refused(text(managed))),
             (PatchStatus, answer(409, "Conflict", "stale"), Conflict(text("stale"))),
             (
                 Create,

@@ -40,8 +40,9 @@ pub(super) fn create(resource: Resource, namespace: &str, object: &Value) -> Bui
     build(Method::POST, &format!("{path}?fieldValidation=Strict&fieldManager={OPERATOR}"), JSON, Some(object))
 }
 
-pub(super) fn apply(id: &ObjectId, object: &Value) -> Built {
-    let query = format!("fieldManager={OPERATOR}&force=true&fieldValidation=Strict");
+/// `force` takes fields from other managers.
+pub(super) fn apply(id: &ObjectId, object: &Value, force: bool) -> Built {
+    let query = format!("fieldManager={OPERATOR}&force={force}&fieldValidation=Strict");
     build(Method::PATCH, &format!("{}?{query}", id.path()), APPLY_PATCH, Some(object))
 }
 

@@ -1,6 +1,9 @@
 //! The rules of a run as functions of data.
 
 pub mod graph;
+pub mod outputs;
+pub mod parameters;
 pub mod places;
 pub mod references;
 pub mod substitute;
+pub mod when;

@@ -288,7 +288,7 @@ fn what_was_refused_is_not_asked_for_again_at_once() {
         [(RefusalKind::Content, "Refused"), (RefusalKind::Foreign, "NameTaken"), (RefusalKind::Leftover, "Starting")];
     for (kind, expected) in kinds {
         let mut case = Case::new("a:1", json!({}));
-        let refusal = Refusal { kind, message: "no".into(), until: seconds(60), generation: Some(1) };
+        let refusal = Refusal { kind, name: "n".into(), message: "no".into(), until: seconds(60), generation: Some(1) };
         case.memory.writes.refusal = Some(refusal);
         let plan = case.decide();
         assert_eq!((short(&plan).as_str(), state(&plan), plan.wake_at.is_some()), ("", expected, true));

@@ -8,12 +8,12 @@ use crate::api::TrainingJobStatus;
 use crate::api::conditions;
 use crate::cluster::endpoints::{EndpointFacts, SliceFacts};
 use crate::cluster::plan::{Action, Plan};
+use crate::cluster::pod_state::PodState;
 use crate::cluster::port::{ObjectId, Resource};
 use crate::cluster::refusal::Refusal;
 use crate::cluster::waiting;
 use crate::names::{self, AddressFamily};
 use crate::training::build::{pod::build_pod, service};
-use crate::training::policy::rank_state::RankState;
 use crate::training::status::{SUSPENDED, Situation};
 use crate::training::validate::ValidJob;
 
@@ -78,7 +78,7 @@ fn situation(view: &View, refusal: Option<&Refusal>) -> Situation {
     if started == nodes {
         return Situation::Running { nodes };
     }
-    let waiting_pods = view.ranks.iter().filter(|rank| rank.state == RankState::Waiting);
+    let waiting_pods = view.ranks.iter().filter(|rank| rank.state == PodState::Waiting);
     let why = waiting::why(waiting_pods.map(|rank| rank.pod.as_ref()), nodes);
     if view.follows_failure() && why.is_none() {
         let next = format!("attempt {} is starting: {started} of {nodes} pods have started", view.attempt);

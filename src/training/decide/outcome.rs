@@ -11,10 +11,10 @@ use crate::api::conditions::whole_second;
 use crate::api::{FailureLogs, TrainingJobStatus};
 use crate::cluster::container::ContainerState;
 use crate::cluster::plan::{Plan, Publish};
-use crate::training::policy::backoff;
+use crate::cluster::pod_state::{Failure, PodState, lost};
+use crate::cluster::results::{Refused, results};
+use crate::cluster::retry;
 use crate::training::policy::culprit::{culprit, settles_at};
-use crate::training::policy::rank_state::{Failure, RankState, lost};
-use crate::training::policy::results::{Refused, results};
 use crate::training::status::{self, FailReason, Situation};
 
 /// Attempt numbers have four digits in host names.
@@ -34,16 +34,19 @@ pub(super) fn judge(view: &View) -> Option<Plan<TrainingJobStatus>> {
         .ranks
         .iter()
         .filter_map(|rank| match &rank.state {
-            RankState::Failed(failure) => Some(failure.clone()),
+            PodState::Failed(failure) => Some(failure.clone()),
             _ => None,
         })
         .collect();
     let vanished = vanished(view);
     if failures.is_empty() {
-        failures.extend(vanished.iter().map(|&rank| lost(&view.pod_name(rank), rank, view.now)));
+        failures.extend(vanished.iter().map(|&rank| {
+            let pod = view.pod_name(rank);
+            lost(&format!("rank {rank} (pod {pod})"), &pod, rank, view.now)
+        }));
     }
     let failure = culprit(&failures)?;
-    let others_run = view.count(|state| matches!(state, RankState::Running | RankState::Waiting)) > 0;
+    let others_run = view.count(|state| matches!(state, PodState::Running | PodState::Waiting)) > 0;
     if let Some(settled) = settles_at(&failures, others_run, view.now) {
         // The status stays as it is: what the failure is called is not known yet.
         let unchanged = Plan::status_only(view.status.clone(), Publish::Now);
@@ -123,7 +126,7 @@ pub(super) fn leave_suspended(view: &View) -> Option<Plan<TrainingJobStatus>> {
 /// When the next attempt may start: the wait counts from the failure, but by our clock, so a node's that is behind makes
 /// no failure older than a minute.
 fn retry_time(view: &View, failure: &Failure) -> Option<Timestamp> {
-    let wait = backoff::wait_before(view.restarts() + 1, view.valid.backoff, view.valid.max_backoff);
+    let wait = retry::wait_before(view.restarts() + 1, view.valid.backoff, view.valid.max_backoff);
     let oldest = view.now.checked_sub(SignedDuration::from_mins(1)).ok()?;
     failure.time.clamp(oldest, view.now).checked_add(wait).ok().map(whole_second)
 }
@@ -142,7 +145,7 @@ fn raise(view: &View, mut status: TrainingJobStatus, situation: &Situation) -> P
 
 /// What rank 0 reported: in its pod if that is still there, else what was kept of it.
 pub(super) fn reported(view: &View) -> Result<Option<BTreeMap<String, Value>>, Refused> {
-    let leader = view.ranks.iter().find(|rank| rank.pod.rank == 0 && rank.state == RankState::Succeeded);
+    let leader = view.ranks.iter().find(|rank| rank.pod.rank == 0 && rank.state == PodState::Succeeded);
     let container = leader.and_then(|rank| rank.pod.container(&view.valid.container));
     match container.map(|container| &container.state) {
         Some(ContainerState::Ended(ended)) => results(ended.message.as_deref().unwrap_or_default()),

@@ -230,6 +230,7 @@ fn an_edit_while_suspended_starts_all_pods_again() {
 fn what_was_refused_is_not_asked_for_again_at_once() {
     let mut case = Case::new(json!({}));
     case.memory.writes.refusal = Some(Refusal {
+        name: "n".into(),
         kind: RefusalKind::Content,
         message: "no such field".into(),
         until: seconds(300),

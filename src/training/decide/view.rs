@@ -10,11 +10,11 @@ use crate::api::conditions::{self, Seen};
 use crate::api::{PodCounts, TrainingJob, TrainingJobStatus};
 use crate::cluster::plan::{Check, Plan};
 use crate::cluster::pod::PodFacts;
+use crate::cluster::pod_state::{PodState, by_rank, pod_state};
 use crate::cluster::port::{ObjectId, Resource};
 use crate::names;
 use crate::training::observe::{Memory, Observed};
 use crate::training::policy::rank_set;
-use crate::training::policy::rank_state::{RankState, rank_state};
 use crate::training::status::{self, Situation};
 use crate::training::validate::ValidJob;
 
@@ -41,7 +41,7 @@ pub(super) struct View<'a> {
 /// A pod of the attempt in force and what it means.
 pub(super) struct Rank<'a> {
     pub(super) pod: &'a Arc<PodFacts>,
-    pub(super) state: RankState,
+    pub(super) state: PodState,
 }
 
 impl<'a> View<'a> {
@@ -61,10 +61,10 @@ impl<'a> View<'a> {
         for pod in observed.pods.iter().filter(|pod| pod.attempt == attempt) {
             // Once ended well is ended well: what a later deletion makes of the pod's clocks changes nothing.
             let state = match succeeded.contains(&pod.rank) {
-                true => RankState::Succeeded,
-                false => rank_state(pod, &valid.container, now),
+                true => PodState::Succeeded,
+                false => pod_state(pod, &valid.container, by_rank, now),
             };
-            if state == RankState::Succeeded {
+            if state == PodState::Succeeded {
                 succeeded.insert(pod.rank);
             }
             ranks.push(Rank { pod, state });
@@ -98,7 +98,7 @@ impl<'a> View<'a> {
     }
 
     /// How many pods are in a state.
-    pub(super) fn count(&self, matches: impl Fn(&RankState) -> bool) -> u32 {
+    pub(super) fn count(&self, matches: impl Fn(&PodState) -> bool) -> u32 {
         as_number(self.ranks.iter().filter(|rank| matches(&rank.state)).count())
     }
 
@@ -109,7 +109,7 @@ impl<'a> View<'a> {
 
     /// How many ranks have started, whatever became of them.
     pub(super) fn count_started(&self) -> u32 {
-        self.count(|state| matches!(state, RankState::Running | RankState::Failed(_))) + self.count_succeeded()
+        self.count(|state| matches!(state, PodState::Running | PodState::Failed(_))) + self.count_succeeded()
     }
 
     /// Whether anything of the attempt in force was made, as far as anybody remembers.
@@ -146,13 +146,13 @@ impl<'a> View<'a> {
         }
         status.start_time = self.started_at().map(Time);
         status.effective = Some(self.valid.effective());
-        let running = self.count(|state| *state == RankState::Running);
+        let running = self.count(|state| *state == PodState::Running);
         let succeeded = self.count_succeeded();
         status.pods = Some(PodCounts {
             summary: format!("{}/{}", running + succeeded, self.valid.nodes),
             running: running.cast_signed(),
             succeeded: succeeded.cast_signed(),
-            failed: self.count(|state| matches!(state, RankState::Failed(_))).cast_signed(),
+            failed: self.count(|state| matches!(state, PodState::Failed(_))).cast_signed(),
         });
         status
     }

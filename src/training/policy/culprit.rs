@@ -5,8 +5,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::rank_state::Failure;
 use crate::api::Cause;
+use crate::cluster::pod_state::Failure;
 
 /// Kubelets report ends up to a second late, each on its own: an echo may be seen before its cause.
 const SETTLE: SignedDuration = SignedDuration::from_millis(1_500);
@@ -41,14 +41,14 @@ fn echo_likelihood(failure: &Failure) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::training::policy::rank_state::lost;
+    use crate::cluster::pod_state::lost;
 
     fn millis(millis: i64) -> Timestamp {
         Timestamp::from_millisecond(millis).unwrap()
     }
 
     fn failed(rank: u32, at: i64, exit_code: i32) -> Failure {
-        Failure { cause: Cause::ExitCode, exit_code: Some(exit_code), ..lost("p", rank, millis(at)) }
+        Failure { cause: Cause::ExitCode, exit_code: Some(exit_code), ..lost("p", "p", rank, millis(at)) }
     }
 
     #[test]
@@ -74,6 +74,6 @@ mod tests {
         assert_eq!(settles_at(&one, false, millis(10_200)), None, "nobody is left to wait for");
         assert_eq!(settles_at(&one, true, millis(11_500)), None, "settled");
         assert_eq!(settles_at(&one, true, millis(9_000)), None, "the node's clock is ahead");
-        assert_eq!(settles_at(&[lost("p", 0, millis(10_000))], true, millis(10_200)), None, "no echo");
+        assert_eq!(settles_at(&[lost("p", "p", 0, millis(10_000))], true, millis(10_200)), None, "no echo");
     }
 }

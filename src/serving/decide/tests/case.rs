@@ -162,6 +162,7 @@ pub(super) fn short(plan: &Plan<ModelDeploymentStatus>) -> String {
     let told = plan.actions.iter().map(|action| match action {
         Action::Create { object, .. } => format!("+{}{}", name(action), replicas(object)),
         Action::Apply { object, .. } => format!("={}{}", name(action), replicas(object)),
+        Action::Put { .. } => format!("!{}", name(action)),
         Action::Delete { .. } => format!("-{}", name(action)),
     });
     told.collect::<Vec<_>>().join(" ")

@@ -1,4 +1,4 @@
-//! What a job reports of itself: one JSON object in the termination message of rank 0's training container.
+//! What a program reports of itself: one JSON object in the termination message of its container.
 
 use std::collections::BTreeMap;
 

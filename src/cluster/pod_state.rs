@@ -1,36 +1,36 @@
-//! What one pod's state means for its rank.
+//! How a pod that runs to its end is doing, by the one container that counts.
 
 use jiff::Timestamp;
 
+use super::container::{ContainerState, Ended};
+use super::pod::{Phase, PodFacts};
 use crate::api::Cause;
-use crate::cluster::container::{ContainerState, Ended};
-use crate::cluster::pod::{Phase, PodFacts};
 
-/// How a rank is doing.
+/// How a pod is doing.
 #[derive(Clone, Debug, PartialEq)]
-pub enum RankState {
-    /// Its training container has not started.
+pub enum PodState {
+    /// Its container has not started.
     Waiting,
-    /// Its training container runs.
+    /// Its container runs.
     Running,
-    /// Its training container ended with 0.
+    /// Its container ended with 0.
     Succeeded,
     /// It ended otherwise, or will not come to an end of its own.
     Failed(Failure),
 }
 
-/// How a rank failed.
+/// How a pod failed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Failure {
     /// Why.
     pub cause: Cause,
     /// When, by the node's clock if the node said so.
     pub time: Timestamp,
-    /// Rank that failed.
+    /// Its rank, if it is one of several.
     pub rank: u32,
-    /// Its pod.
+    /// Its name.
     pub pod: String,
-    /// The pod's node.
+    /// Its node.
     pub node: Option<String>,
     /// Container that failed.
     pub container: Option<String>,
@@ -42,50 +42,63 @@ pub struct Failure {
     pub log_tail: Option<String>,
 }
 
-/// Sorts a pod by its training container.
+/// What a message calls a pod.
+pub type Naming = fn(&PodFacts) -> String;
+
+/// Names a pod that is one of several ranks.
+pub fn by_rank(pod: &PodFacts) -> String {
+    format!("rank {} (pod {})", pod.rank, pod.meta.name)
+}
+
+/// Names a pod that stands alone.
+pub fn by_name(pod: &PodFacts) -> String {
+    format!("pod {}", pod.meta.name)
+}
+
+/// Sorts a pod by its container of that name.
 ///
-/// The training container decides, whatever the others do. An exit code of 0 counts only if the container ended before
+/// That container decides, whatever the others do. An exit code of 0 counts only if the container ended before
 /// anybody asked for the pod's end: a process that handles SIGTERM well ends with 0 too, and has not finished.
-pub fn rank_state(pod: &PodFacts, container: &str, now: Timestamp) -> RankState {
+pub fn pod_state(pod: &PodFacts, container: &str, naming: Naming, now: Timestamp) -> PodState {
     let asked_at = pod.delete_asked_at.into_iter().chain(pod.disrupted.as_ref().map(|(since, _)| *since)).min();
     if let Some(ContainerState::Ended(ended)) = pod.container(container).map(|container| &container.state) {
         let ended_at = ended.finished_at.as_ref().map_or(now, |time| time.0);
         // Kubernetes writes whole seconds: an end in the very second of the request may have come after it.
         let of_its_own = asked_at.is_none_or(|asked| ended_at.as_second() < asked.as_second());
         if ended.exit_code == 0 && of_its_own {
-            return RankState::Succeeded;
+            return PodState::Succeeded;
         }
-        return RankState::Failed(ended_badly(pod, container, ended, ended_at, of_its_own));
+        return PodState::Failed(ended_badly(pod, container, naming(pod), ended, ended_at, of_its_own));
     }
     if pod.phase == Phase::Succeeded && asked_at.is_none() {
-        return RankState::Succeeded;
+        return PodState::Succeeded;
     }
     if pod.is_terminal() {
-        return RankState::Failed(never_ended(pod, now));
+        return PodState::Failed(never_ended(pod, &naming(pod), now));
     }
     if let Some(asked) = pod.delete_asked_at {
-        return RankState::Failed(Failure {
+        return PodState::Failed(Failure {
             cause: if pod.disrupted.is_some() { Cause::Disrupted } else { Cause::Lost },
-            message: format!("pod {} of rank {} {}", pod.meta.name, pod.rank, end_asked_by(pod)),
+            message: format!("{} {}", naming(pod), end_asked_by(pod)),
             ..failure(pod, asked)
         });
     }
     match pod.container(container).map(|container| &container.state) {
-        Some(ContainerState::Running) => RankState::Running,
-        _ => RankState::Waiting,
+        Some(ContainerState::Running) => PodState::Running,
+        _ => PodState::Waiting,
     }
 }
 
-/// The failure of a rank whose pod is gone and whose end nobody saw.
-pub fn lost(pod: &str, rank: u32, now: Timestamp) -> Failure {
+/// The failure of a pod that is gone and whose end nobody saw; `named` as messages call it.
+pub fn lost(named: &str, pod: &str, rank: u32, now: Timestamp) -> Failure {
     let pod = pod.to_owned();
-    let message = format!("pod {pod} of rank {rank} vanished before it ended: it was deleted, or its node was removed");
+    let message = format!("{named} vanished before it ended: it was deleted, or its node was removed");
     let cause = Cause::Lost;
     Failure { cause, time: now, rank, pod, node: None, container: None, exit_code: None, message, log_tail: None }
 }
 
 fn failure(pod: &PodFacts, time: Timestamp) -> Failure {
-    Failure { node: pod.node.clone(), ..lost(&pod.meta.name, pod.rank, time) }
+    Failure { node: pod.node.clone(), ..lost("", &pod.meta.name, pod.rank, time) }
 }
 
 fn end_asked_by(pod: &PodFacts) -> String {
@@ -95,8 +108,14 @@ fn end_asked_by(pod: &PodFacts) -> String {
     }
 }
 
-fn ended_badly(pod: &PodFacts, container: &str, ended: &Ended, time: Timestamp, of_its_own: bool) -> Failure {
-    let place = format!("rank {} (pod {})", pod.rank, pod.meta.name);
+fn ended_badly(
+    pod: &PodFacts,
+    container: &str,
+    place: String,
+    ended: &Ended,
+    time: Timestamp,
+    of_its_own: bool,
+) -> Failure {
     let cause = match ended.reason.as_deref() {
         _ if !of_its_own && pod.disrupted.is_some() => Cause::Disrupted,
         _ if !of_its_own => Cause::Lost,
@@ -118,9 +137,8 @@ fn ended_badly(pod: &PodFacts, container: &str, ended: &Ended, time: Timestamp, 
     }
 }
 
-/// A pod that ended although its training container did not: it was evicted, never admitted, or failed to initialise.
-fn never_ended(pod: &PodFacts, now: Timestamp) -> Failure {
-    let place = format!("rank {} (pod {})", pod.rank, pod.meta.name);
+/// A pod that ended although its container did not: it was evicted, never admitted, or failed to initialise.
+fn never_ended(pod: &PodFacts, place: &str, now: Timestamp) -> Failure {
     let init = pod.containers.iter().find_map(|container| match &container.state {
         ContainerState::Ended(ended) if container.init && ended.exit_code != 0 => Some((container, ended)),
         _ => None,
@@ -174,11 +192,11 @@ mod tests {
     }
 
     fn outcome(pod: &PodFacts) -> &'static str {
-        match rank_state(pod, "c", second(100)) {
-            RankState::Waiting => "waiting",
-            RankState::Running => "running",
-            RankState::Succeeded => "succeeded",
-            RankState::Failed(failure) => match failure.cause {
+        match pod_state(pod, "c", by_rank, second(100)) {
+            PodState::Waiting => "waiting",
+            PodState::Running => "running",
+            PodState::Succeeded => "succeeded",
+            PodState::Failed(failure) => match failure.cause {
                 Cause::ExitCode => "exit code",
                 Cause::OutOfMemory => "memory",
                 Cause::Disrupted => "disrupted",
@@ -189,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn the_training_container_decides() {
+    fn one_container_decides() {
         let oom = Ended { exit_code: 137, reason: Some("OOMKilled".into()), ..Ended::default() };
         let deleted = |pod: PodFacts| PodFacts { delete_asked_at: Some(second(50)), ..pod };
         let disrupted = |pod: PodFacts| PodFacts { disrupted: Some((second(50), "Preempted".into())), ..pod };

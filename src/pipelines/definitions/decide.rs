@@ -1,0 +1,88 @@
+//! The decision about a Pipeline, as a pure function of what is known.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::facts::{Memory, RunFacts};
+use super::history::surplus;
+use super::status::{describe, differs_materially};
+use crate::api::conditions::{Seen, whole_second};
+use crate::api::pipeline::{LastRun, MAX_RUN_HISTORY, RunCounts};
+use crate::api::{Pipeline, PipelineSpec, PipelineStatus};
+use crate::cluster::plan::{Action, Plan, Publish};
+use crate::cluster::port::{ObjectId, Resource};
+use crate::cluster::problem::Problem;
+use crate::pipelines::runs::status::State;
+use crate::pipelines::validate::validate;
+
+const DEFAULT_HISTORY: i32 = 10;
+/// How its runs go is written at most this often, so that fifty runs at once cost a few writes.
+const PROGRESS_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
+/// Most runs deleted in one reconcile; more follow in the next.
+const MOST_DELETIONS: usize = 50;
+
+/// Decides what to do about a Pipeline with these runs.
+pub fn decide(pipeline: &Pipeline, runs: &[Arc<RunFacts>], memory: &Memory, now: Timestamp) -> Plan<PipelineStatus> {
+    let status = pipeline.status.clone().unwrap_or_default();
+    if pipeline.metadata.deletion_timestamp.is_some() {
+        return Plan::status_only(status, Publish::Now);
+    }
+    let PipelineSpec { definition, successful_runs_history_limit, failed_runs_history_limit } = &pipeline.spec;
+    let mut problems = validate(definition, "spec", None).err().unwrap_or_default();
+    let mut limit = |field: &str, value: Option<i32>| {
+        let value = value.unwrap_or(DEFAULT_HISTORY);
+        if !(0..=MAX_RUN_HISTORY).contains(&value) {
+            problems.push(Problem::new(&format!("spec.{field}"), value, "set a number from 0 to 1000"));
+        }
+        usize::try_from(value).ok()
+    };
+    let successful = limit("successfulRunsHistoryLimit", *successful_runs_history_limit);
+    let failed = limit("failedRunsHistoryLimit", *failed_runs_history_limit);
+
+    let mut new = status.clone();
+    new.runs = Some(counts(runs));
+    if let Some(last) = last_run(runs) {
+        new.last_run = Some(last);
+    }
+    let seen = Seen { now: whole_second(now), generation: pipeline.metadata.generation };
+    describe(&mut new, &problems, seen);
+    let last = memory.writes.published_at.or(memory.writes.noticed_at).unwrap_or(now);
+    let publish = match differs_materially(&status, &new) {
+        true => Publish::Now,
+        false => Publish::By(last + PROGRESS_INTERVAL),
+    };
+    let mut plan = Plan::status_only(new, publish);
+    // A limit that makes no sense deletes nothing.
+    if let (Some(successful), Some(failed)) = (successful, failed) {
+        let surplus = surplus(runs.iter().map(AsRef::as_ref), successful, failed);
+        plan = plan.waking_at((surplus.len() > MOST_DELETIONS).then_some(now));
+        plan.actions = (surplus.into_iter().take(MOST_DELETIONS))
+            .map(|run| Action::Delete {
+                id: ObjectId::new(Resource::PipelineRun, &run.meta.namespace, &run.meta.name),
+                uid: run.meta.uid.clone(),
+            })
+            .collect();
+    }
+    plan
+}
+
+fn counts(runs: &[Arc<RunFacts>]) -> RunCounts {
+    let mut counts = RunCounts::default();
+    for run in runs.iter().filter(|run| !run.is_deleted) {
+        match run.finished.map(|finished| finished.result) {
+            None => counts.running += 1,
+            Some(State::Succeeded) => counts.succeeded += 1,
+            Some(_) => counts.failed += 1,
+        }
+    }
+    counts
+}
+
+fn last_run(runs: &[Arc<RunFacts>]) -> Option<LastRun> {
+    let finished = runs.iter().filter_map(|run| run.finished.map(|finished| (finished, run)));
+    let (last, run) =
+        finished.max_by(|(one, a), (other, b)| one.at.cmp(&other.at).then_with(|| a.meta.name.cmp(&b.meta.name)))?;
+    Some(LastRun { name: run.meta.name.clone(), result: last.result.as_str().to_owned(), finish_time: Time(last.at) })
+}

@@ -1,0 +1,81 @@
+//! Runs as far as their Pipeline looks at them.
+
+use jiff::Timestamp;
+
+use crate::api::PipelineRun;
+use crate::cluster::guard::Guarded;
+use crate::cluster::index::{Child, ChildMeta, Owner};
+use crate::cluster::managed::Remembers;
+use crate::cluster::port::Resource;
+use crate::cluster::writes::Writes;
+use crate::pipelines::runs::status::{State, is_finished};
+
+/// What is kept of a run: it is found under the Pipeline that its status names, which does not own it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RunFacts {
+    /// Identity, and the Pipeline.
+    pub meta: ChildMeta,
+    /// How and when it finished.
+    pub finished: Option<Finished>,
+    /// Whether it is being deleted.
+    pub is_deleted: bool,
+}
+
+/// How a run finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// When.
+    pub at: Timestamp,
+    /// Succeeded, Failed or Cancelled.
+    pub result: State,
+}
+
+impl Child for RunFacts {
+    fn meta(&self) -> &ChildMeta {
+        &self.meta
+    }
+}
+
+impl From<PipelineRun> for RunFacts {
+    fn from(run: PipelineRun) -> Self {
+        let mut meta = ChildMeta::new(&run.metadata);
+        let status = run.status.unwrap_or_default();
+        let pipeline = status.pipeline.clone().unwrap_or_default();
+        meta.owner = pipeline.name.zip(pipeline.uid).map(|(name, uid)| {
+            let kind = Resource::Pipeline.kind().to_owned();
+            Owner { kind, name, uid }
+        });
+        let finished = (is_finished(&status)).then(|| {
+            let at = status.finish_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
+            State::of(&status).map(|result| Finished { at, result })
+        });
+        let is_deleted = run.metadata.deletion_timestamp.is_some();
+        RunFacts { meta, finished: finished.flatten(), is_deleted }
+    }
+}
+
+/// A run that cannot be read is nobody's.
+impl From<Guarded<PipelineRun>> for RunFacts {
+    fn from(run: Guarded<PipelineRun>) -> Self {
+        match run.0 {
+            Ok(run) => RunFacts::from(run),
+            Err(unreadable) => RunFacts {
+                meta: ChildMeta { owner: None, ..ChildMeta::new(&unreadable.metadata) },
+                ..RunFacts::default()
+            },
+        }
+    }
+}
+
+/// What the process remembers of one Pipeline between reconciles.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Memory {
+    /// Our own recent writes.
+    pub writes: Writes,
+}
+
+impl<S> Remembers<S> for Memory {
+    fn writes(&mut self) -> &mut Writes {
+        &mut self.writes
+    }
+}

@@ -1,0 +1,59 @@
+//! One reconcile of one Pipeline: decide, execute, publish. The operator and the simulated cluster both call this.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use super::decide::decide;
+use super::facts::{Memory, RunFacts};
+use super::status::{describe, events};
+use crate::api::conditions::Seen;
+use crate::api::{Pipeline, PipelineStatus};
+use crate::cluster::managed::{Managed, Said};
+use crate::cluster::port::{ApiError, ApiServer, EventDraft, Resource};
+use crate::cluster::problem::Problem;
+use crate::cluster::reconcile::{Reconciled, carry_out, is_behind};
+
+impl Managed for Pipeline {
+    const RESOURCE: Resource = Resource::Pipeline;
+    const NOUN: &'static str = "pipeline";
+    type Status = PipelineStatus;
+    type Memory = Memory;
+
+    fn status(&self) -> Option<&PipelineStatus> {
+        self.status.as_ref()
+    }
+
+    fn events(old: &PipelineStatus, new: &PipelineStatus) -> Vec<EventDraft> {
+        events(old, new)
+    }
+
+    fn unreadable(conditions: Vec<Condition>, problem: Problem, seen: Seen) -> Said {
+        let mut status = PipelineStatus { conditions, ..PipelineStatus::default() };
+        describe(&mut status, &[problem], seen);
+        let PipelineStatus { observed_generation, message, conditions, .. } = status;
+        Said { observed_generation, message, conditions }
+    }
+}
+
+/// Says whether one Pipeline can be run and how its runs went, and deletes finished runs that are more than it keeps.
+///
+/// `pipeline` and `runs` are as the caches have them; `memory` is what this process knows of its own writes to this very
+/// object (by UID) and is brought up to date.
+///
+/// # Errors
+/// What the apiserver answered, if it is worth another try soon.
+pub async fn reconcile<A: ApiServer>(
+    api: &A,
+    pipeline: &Pipeline,
+    runs: &[Arc<RunFacts>],
+    memory: &mut Memory,
+    now: Timestamp,
+) -> Result<Reconciled, ApiError> {
+    if is_behind(pipeline, memory) {
+        return Ok(Reconciled::stale(now));
+    }
+    memory.writes.catch_up(std::iter::empty(), now);
+    carry_out(api, pipeline, memory, |memory| decide(pipeline, runs, memory, now), now).await
+}

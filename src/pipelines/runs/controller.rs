@@ -1,0 +1,52 @@
+//! The controller of PipelineRuns: what it watches, and what it reconciles by.
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::ControllerRevision;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use kube::ResourceExt;
+use kube::core::PartialObjectMeta;
+
+use super::caches::Caches;
+use super::observe::Memory;
+use super::reconcile::reconcile;
+use super::status::is_finished;
+use crate::api::{ModelDeployment, PipelineRun, TrainingJob};
+use crate::cluster::client::ApiClient;
+use crate::cluster::controller::{Controlled, Fed, Feeding};
+use crate::cluster::pod::WatchedPod;
+use crate::cluster::port::ApiError;
+use crate::cluster::reconcile::Reconciled;
+use crate::cluster::watch::{Shared, locked};
+use crate::names::LABEL_RUN;
+use crate::server::metrics::Kind;
+
+impl Controlled for PipelineRun {
+    const KIND: Kind = Kind::PipelineRun;
+    type Caches = Caches;
+
+    fn feed_children(feeding: &Feeding<Caches>) -> Vec<Fed> {
+        vec![
+            feeding.watch::<WatchedPod, _>(LABEL_RUN, |caches| &mut caches.pods),
+            feeding.watch::<TrainingJob, _>(LABEL_RUN, |caches| &mut caches.jobs),
+            feeding.watch::<ModelDeployment, _>(LABEL_RUN, |caches| &mut caches.deployments),
+            feeding.watch::<ControllerRevision, _>(LABEL_RUN, |caches| &mut caches.records),
+            feeding.watch::<PartialObjectMeta<PersistentVolumeClaim>, _>(LABEL_RUN, |caches| &mut caches.claims),
+        ]
+    }
+
+    async fn reconcile(
+        api: &ApiClient,
+        run: &Self,
+        caches: &Shared<Caches>,
+        memory: &mut Memory,
+        now: Timestamp,
+    ) -> Result<Reconciled, ApiError> {
+        let (namespace, uid) = (run.namespace().unwrap_or_default(), run.uid().unwrap_or_default());
+        let observed = locked(caches).observe(&namespace, &run.name_any(), &uid);
+        reconcile(api, run, &observed, memory, now).await
+    }
+
+    fn is_over(&self, _memory: &Memory) -> bool {
+        self.status.as_ref().is_some_and(is_finished)
+    }
+}

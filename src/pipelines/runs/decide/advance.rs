@@ -1,0 +1,284 @@
+//! Advancing a run: what became of its steps, which steps start, and what has to be made or stopped for that.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::View;
+use super::child::{Finding, Verdict, look};
+use super::work;
+use crate::api::conditions::whole_second;
+use crate::api::pipeline_run::{StepState, StopReason, Stopped};
+use crate::api::{PipelineRunStatus, StepStatus};
+use crate::cluster::plan::{Action, Check, Plan, earliest};
+use crate::cluster::port::Resource;
+use crate::cluster::refusal::{Refusal, RefusalKind};
+use crate::cluster::retry::wait_before;
+use crate::pipelines::build::claim::build_claim;
+use crate::pipelines::policy::when::Facts;
+use crate::pipelines::runs::observe::Prepared;
+use crate::pipelines::runs::status::{self, Situation};
+use crate::pipelines::validate::ValidStep;
+
+/// Most children made in one reconcile; more follow in the next.
+const MOST_CREATES: usize = 128;
+
+pub(super) fn advance(view: &View, prepared: &Prepared) -> Plan<PipelineRunStatus> {
+    let pipeline = &prepared.pipeline;
+    let mut next = view.status.clone();
+    let (mut checks, mut actions, mut wake_at) = (Vec::new(), Vec::new(), None);
+    let mut held_up = None;
+    stop(view, prepared, &mut next);
+    for step in &pipeline.steps {
+        let Some(present) = view.status.steps.get(&step.name).filter(|step| step.state == StepState::Running) else {
+            continue;
+        };
+        let stopped = next.stopped.as_ref().filter(|_| !step.is_final).map(|stopped| stopped.reason);
+        let Finding { verdict, check, action, wake_at: at, hold } = look(view, prepared, step, present, stopped);
+        wake_at = earliest(wake_at, at);
+        checks.extend(check);
+        actions.extend(action);
+        if held_up.is_none() {
+            held_up = hold.map(|hold| format!("step {}: {hold}", step.name));
+        }
+        settle(view, step, present, verdict, &mut next, &mut wake_at);
+    }
+    open_steps(view, prepared, &mut next);
+    let made = make(view, prepared, &next, &mut actions);
+    wake_at = earliest(wake_at, made.wake_at);
+    if made.creates {
+        checks.push(view.run_is_current());
+        checks.extend(made.checks);
+    }
+    let has_ended = |step: &&ValidStep| next.steps.get(&step.name).is_some_and(|step| step.state != StepState::Running);
+    let all_ended = pipeline.steps.iter().all(|step| has_ended(&step));
+    let refusal = view.memory.writes.refusal.as_ref().filter(|refusal| holds_everything_up(view, refusal));
+    let situation = match &next.stopped {
+        _ if all_ended => Situation::Ended,
+        Some(stopped) if pipeline.steps.iter().filter(|step| !step.is_final).any(|step| !has_ended(&step)) => {
+            Situation::Stopping(stopped.reason)
+        }
+        _ => match refusal {
+            Some(refusal) => Situation::Refused(refusal.clone()),
+            None => Situation::Running(held_up),
+        },
+    };
+    wake_at = earliest(wake_at, run_deadline(view, prepared).filter(|_| next.stopped.is_none() && !all_ended));
+    let mut plan = view.say(next, &situation, Some(pipeline.steps.len()));
+    for at in [wake_at, refusal.map(|refusal| refusal.until), view.memory.writes.doubt_at()] {
+        plan = plan.waking_at(at);
+    }
+    plan.checks = checks;
+    plan.actions = actions;
+    plan
+}
+
+/// What is refused for a reason of its own fails its step; what is only late has to be waited for, and so has the claim.
+fn holds_everything_up(view: &View, refusal: &Refusal) -> bool {
+    refusal.name == view.record_name()
+        || matches!(refusal.kind, RefusalKind::Quota | RefusalKind::Unanswered | RefusalKind::Leftover)
+}
+
+fn run_deadline(view: &View, prepared: &Prepared) -> Option<Timestamp> {
+    let started = view.status.start_time.as_ref()?.0;
+    started.checked_add(prepared.pipeline.timeout?).ok()
+}
+
+/// Notices that the run is to be stopped, while there is anything to stop.
+fn stop(view: &View, prepared: &Prepared, next: &mut PipelineRunStatus) {
+    let ended =
+        |step: &ValidStep| view.status.steps.get(&step.name).is_some_and(|step| step.state != StepState::Running);
+    let over = prepared.pipeline.steps.iter().filter(|step| !step.is_final).all(ended);
+    if over || next.stopped.is_some() {
+        return;
+    }
+    let reason = if view.run.spec.cancel == Some(true) {
+        StopReason::Cancelled
+    } else if run_deadline(view, prepared).is_some_and(|deadline| deadline <= view.now) {
+        StopReason::TimedOut
+    } else {
+        return;
+    };
+    next.stopped = Some(Stopped { reason, time: Time(whole_second(view.now)) });
+}
+
+/// Puts what became of a step into the status.
+fn settle(
+    view: &View,
+    step: &ValidStep,
+    present: &StepStatus,
+    verdict: Verdict,
+    next: &mut PipelineRunStatus,
+    wake_at: &mut Option<Timestamp>,
+) {
+    let now = whole_second(view.now);
+    let mut new = StepStatus { message: None, ..present.clone() };
+    let attempt = present.attempts.unwrap_or(1);
+    match verdict {
+        Verdict::GoesOn(message) => {
+            match message {
+                Some(message) => status::put_message(&mut new, &message),
+                None if attempt > 1 => new.message.clone_from(&present.message),
+                None => {}
+            }
+            next.steps.insert(step.name.clone(), new);
+            return;
+        }
+        Verdict::Succeeded(outputs) => {
+            new.state = StepState::Succeeded;
+            new.outputs = outputs;
+        }
+        Verdict::Stopped(message) => {
+            new.state = StepState::Cancelled;
+            status::put_message(&mut new, &message);
+        }
+        Verdict::Failed { message, is_final: false }
+            if attempt <= step.retries && next.stopped.is_none() | step.is_final =>
+        {
+            let wait = wait_before(attempt.cast_signed(), step.backoff, step.max_backoff);
+            let at = now.checked_add(wait).unwrap_or(now);
+            new.attempts = Some(attempt + 1);
+            new.retry_time = Some(Time(at));
+            new.child = Some(work::child_name(view, step, attempt + 1));
+            let message = format!("attempt {attempt}: {message}; retry {attempt} of {}", step.retries);
+            status::put_message(&mut new, &message);
+            *wake_at = earliest(*wake_at, Some(at));
+            next.steps.insert(step.name.clone(), new);
+            return;
+        }
+        Verdict::Failed { message, .. } => {
+            new.state = StepState::Failed;
+            let message = if attempt > 1 { format!("{message}; {attempt} attempts failed") } else { message };
+            status::put_message(&mut new, &message);
+        }
+    }
+    new.finish_time = Some(Time(now));
+    next.steps.insert(step.name.clone(), new);
+}
+
+/// Decides about the steps that wait: which of them start, and which never will. Steps stand in order, so one pass is enough.
+pub(super) fn open_steps(view: &View, prepared: &Prepared, next: &mut PipelineRunStatus) {
+    let now = Time(whole_second(view.now));
+    for step in &prepared.pipeline.steps {
+        if next.steps.contains_key(&step.name) {
+            continue;
+        }
+        let Some(opened) = open(prepared, step, next) else { continue };
+        let status = match opened {
+            Opened::Starts => StepStatus {
+                attempts: Some(1),
+                start_time: Some(now.clone()),
+                child: Some(work::child_name(view, step, 1)),
+                ..StepStatus::default()
+            },
+            Opened::Ends(state, message) => {
+                let mut status = StepStatus { state, finish_time: Some(now.clone()), ..StepStatus::default() };
+                status::put_message(&mut status, &message);
+                status
+            }
+        };
+        next.steps.insert(step.name.clone(), status);
+    }
+}
+
+/// What becomes of a step that waited.
+enum Opened {
+    Starts,
+    Ends(StepState, String),
+}
+
+fn open(prepared: &Prepared, step: &ValidStep, next: &PipelineRunStatus) -> Option<Opened> {
+    let skipped = |why: String| Some(Opened::Ends(StepState::Skipped, why));
+    if let Some(stopped) = next.stopped.as_ref().filter(|_| !step.is_final) {
+        return skipped(status::why_stopped(stopped.reason).to_owned());
+    }
+    if step.is_final {
+        let before = prepared.pipeline.steps.iter().filter(|earlier| !earlier.is_final);
+        let mut states = before.map(|earlier| next.steps.get(&earlier.name).map(|step| step.state));
+        if states.any(|state| state.is_none_or(|state| state == StepState::Running)) {
+            return None;
+        }
+    }
+    let mut waits = false;
+    for dependency in &step.depends_on {
+        match next.steps.get(dependency).map(|step| step.state) {
+            None | Some(StepState::Running) => waits = true,
+            Some(StepState::Succeeded) => {}
+            Some(StepState::Failed) => return skipped(format!("step {dependency} failed")),
+            Some(StepState::Skipped) => return skipped(format!("step {dependency} was skipped")),
+            Some(StepState::Cancelled) => return skipped(format!("step {dependency} was stopped")),
+        }
+    }
+    if waits {
+        return None;
+    }
+    let Some(when) = &step.when else { return Some(Opened::Starts) };
+    let facts = Facts {
+        parameters: next.parameters.iter().map(|(name, value)| (name.as_str(), value)).collect(),
+        steps: (next.steps.iter())
+            .map(|(name, step)| (name.as_str(), (step.state.as_str(), &step.outputs)))
+            .collect::<BTreeMap<_, _>>(),
+    };
+    match when.holds(&facts) {
+        Ok(true) => Some(Opened::Starts),
+        Ok(false) => skipped(format!("when is false: {}", when.text())),
+        Err(error) => {
+            Some(Opened::Ends(StepState::Failed, format!("when cannot be evaluated: {error}: {}", when.text())))
+        }
+    }
+}
+
+/// What has to be made.
+struct Made {
+    creates: bool,
+    checks: Vec<Check>,
+    wake_at: Option<Timestamp>,
+}
+
+/// Makes what the status on record says is running, and is not there. What has just ended is not made.
+fn make(view: &View, prepared: &Prepared, next: &PipelineRunStatus, actions: &mut Vec<Action>) -> Made {
+    let mut made = Made { creates: false, checks: Vec::new(), wake_at: None };
+    if view.memory.writes.refusal.as_ref().is_some_and(|refusal| holds_everything_up(view, refusal)) {
+        return made;
+    }
+    let mut creations = Vec::new();
+    for step in &prepared.pipeline.steps {
+        let runs = |status: &PipelineRunStatus| {
+            let step = status.steps.get(&step.name).filter(|step| step.state == StepState::Running)?;
+            Some(step.attempts.unwrap_or(1))
+        };
+        let Some(attempt) = runs(view.status).filter(|attempt| runs(next) == Some(*attempt)) else { continue };
+        if next.stopped.is_some() && !step.is_final {
+            continue;
+        }
+        if creations.len() >= MOST_CREATES {
+            made.wake_at = Some(view.now);
+            break;
+        }
+        if let Some(Ok(creation)) = work::creation(view, prepared, step, attempt) {
+            made.checks.extend(creation.check);
+            creations.push(creation.action);
+        }
+    }
+    if creations.is_empty() {
+        return made;
+    }
+    made.creates = true;
+    let needs_files = |action: &Action| matches!(action.id().resource, Resource::Pod | Resource::TrainingJob);
+    if creations.iter().any(needs_files)
+        && let Some(files) = &prepared.pipeline.files
+        && let Some(object) = build_claim(view.maker(), files)
+    {
+        let name = view.maker().claim_name(files);
+        let id = view.id(Resource::PersistentVolumeClaim, &name);
+        let present = view.observed.claim.is_some() || view.memory.writes.has_created(id.resource, &name);
+        if !present {
+            actions.push(Action::Create { id, owner_uid: view.maker().uid.to_owned(), object });
+        }
+    }
+    // Pods first: they go in parallel.
+    creations.sort_by_key(|action| !action.creates_pod());
+    actions.extend(creations);
+    made
+}

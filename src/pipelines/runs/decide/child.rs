@@ -1,0 +1,287 @@
+//! What became of a step that is on record as running, by its child.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::View;
+use super::work;
+use crate::api::StepStatus;
+use crate::api::pipeline_run::StopReason;
+use crate::cluster::container::ContainerState;
+use crate::cluster::plan::{Action, Check, earliest};
+use crate::cluster::pod::PodFacts;
+use crate::cluster::pod_state::{Failure, PodState, by_name, lost, pod_state};
+use crate::cluster::port::{ObjectId, Resource};
+use crate::cluster::refusal::RefusalKind;
+use crate::cluster::waiting;
+use crate::pipelines::build::job::build_stop;
+use crate::pipelines::policy::outputs::{from_message, from_results};
+use crate::pipelines::runs::facts::{JobFacts, JobProgress, ServingFacts, ServingProgress};
+use crate::pipelines::runs::observe::{Prepared, named};
+use crate::pipelines::runs::status::why_stopped;
+use crate::pipelines::validate::{ValidStep, Work};
+use crate::text::shorten;
+
+/// Longest part of a log line that a message quotes, in bytes.
+const LAST_LINE: usize = 160;
+/// Most bytes that the outputs of all steps of a run may have as JSON: they stand in its status, and an object of Kubernetes
+/// holds about a megabyte.
+const MOST_OUTPUTS: usize = 256 * 1_024;
+
+/// What became of a step.
+pub(super) enum Verdict {
+    /// It has not ended; the words say what holds it up.
+    GoesOn(Option<String>),
+    /// It ended well.
+    Succeeded(BTreeMap<String, Value>),
+    /// It ended badly; final if it would again.
+    Failed {
+        /// Why.
+        message: String,
+        /// Whether another attempt is useless.
+        is_final: bool,
+    },
+    /// It was stopped with the run.
+    Stopped(String),
+}
+
+/// A verdict, and what has to be checked and done about it.
+pub(super) struct Finding {
+    pub(super) verdict: Verdict,
+    /// What must be so before the verdict is put on record.
+    pub(super) check: Option<Check>,
+    /// What has to be stopped.
+    pub(super) action: Option<Action>,
+    /// When to look again.
+    pub(super) wake_at: Option<Timestamp>,
+    /// What holds the step up, for the message of the run.
+    pub(super) hold: Option<String>,
+}
+
+impl Finding {
+    fn of(verdict: Verdict) -> Self {
+        Finding { verdict, check: None, action: None, wake_at: None, hold: None }
+    }
+
+    fn goes_on() -> Self {
+        Finding::of(Verdict::GoesOn(None))
+    }
+
+    fn held_up(message: String) -> Self {
+        Finding { hold: Some(message.clone()), ..Finding::of(Verdict::GoesOn(Some(message))) }
+    }
+
+    fn failed(message: String) -> Self {
+        Finding::of(Verdict::Failed { message, is_final: false })
+    }
+
+    fn acting(self, action: Option<Action>) -> Self {
+        Finding { action, ..self }
+    }
+}
+
+/// How far one attempt may go.
+struct Limits {
+    /// Why it has to stop, if it has to.
+    stop: Option<String>,
+    /// Whether that is because the whole run is stopped.
+    with_run: bool,
+}
+
+impl Limits {
+    /// The verdict on an attempt that was stopped and is over.
+    fn stopped(&self) -> Option<Finding> {
+        let why = self.stop.clone()?;
+        Some(match self.with_run {
+            true => Finding::of(Verdict::Stopped(why)),
+            false => Finding::failed(why),
+        })
+    }
+}
+
+/// Looks at a step that is on record as running. `stopped` says why it is to be stopped with the run.
+pub(super) fn look(
+    view: &View,
+    prepared: &Prepared,
+    step: &ValidStep,
+    present: &StepStatus,
+    stopped: Option<StopReason>,
+) -> Finding {
+    let attempt = present.attempts.unwrap_or(1);
+    let name = work::child_name(view, step, attempt);
+    let began = present.retry_time.as_ref().or(present.start_time.as_ref()).map(|time| time.0);
+    let deadline = step.timeout.zip(began).and_then(|(timeout, began)| began.checked_add(timeout).ok());
+    let limits = if let Some(reason) = stopped {
+        Limits { stop: Some(why_stopped(reason).to_owned()), with_run: true }
+    } else if deadline.is_some_and(|deadline| deadline <= view.now) {
+        let limit = step.timeout.unwrap_or_default();
+        Limits { stop: Some(format!("not finished {limit:#} after its start (timeout)")), with_run: false }
+    } else {
+        Limits { stop: None, with_run: false }
+    };
+    let found = match &step.work {
+        Work::Run { container, .. } => {
+            named(&view.observed.pods, &name).map(|pod| look_at_pod(view, step, pod, container, &limits))
+        }
+        Work::Train(_) => named(&view.observed.jobs, &name).map(|job| look_at_job(step, job, &limits)),
+        Work::Deploy(_) => {
+            named(&view.observed.deployments, &name).map(|deployment| look_at_deployment(deployment, &limits))
+        }
+    };
+    let mut finding = found.unwrap_or_else(|| look_for(view, prepared, step, attempt, &name, &limits));
+    if let Verdict::Succeeded(outputs) = &finding.verdict
+        && !outputs.is_empty()
+    {
+        let bytes = |outputs: &BTreeMap<String, Value>| serde_json::to_string(outputs).map_or(0, |text| text.len());
+        let others: usize = view.status.steps.values().map(|step| bytes(&step.outputs)).sum();
+        if others + bytes(outputs) > MOST_OUTPUTS {
+            let message =
+                format!("outputs: all steps together report more than {MOST_OUTPUTS} bytes: write them to files");
+            finding.verdict = Verdict::Failed { message, is_final: true };
+        }
+    }
+    let ahead = [deadline, present.retry_time.as_ref().map(|time| time.0)].into_iter().flatten();
+    for at in ahead.filter(|at| *at > view.now) {
+        finding.wake_at = earliest(finding.wake_at, Some(at));
+    }
+    finding
+}
+
+/// The child is not there: not made yet, refused, on its way into the cache, or lost.
+fn look_for(view: &View, prepared: &Prepared, step: &ValidStep, attempt: u32, name: &str, limits: &Limits) -> Finding {
+    let resource = work::resource(step);
+    if view.memory.writes.has_created(resource, name) {
+        return Finding::goes_on();
+    }
+    // A cache that lags may have forgotten a pod, or not heard of it: the cluster itself is asked.
+    let is_gone = || {
+        let owner = view.id(Resource::PipelineRun, view.maker().name);
+        let owner_uid = view.maker().uid.to_owned();
+        (resource == Resource::Pod).then(|| Check::PodsAreGone {
+            owner,
+            owner_uid,
+            below_attempt: 0,
+            absent: vec![name.to_owned()],
+        })
+    };
+    if let Some(finding) = limits.stopped() {
+        return Finding { check: is_gone(), ..finding };
+    }
+    if view.memory.has_seen(resource, name) {
+        let message = match resource {
+            Resource::Pod => lost(&format!("pod {name}"), name, 0, view.now).message,
+            Resource::TrainingJob => format!("TrainingJob {name} was deleted before it ended"),
+            _ => format!(
+                "ModelDeployment {name} was deployed by another run, or deleted, before it was Ready: run again if this \
+                 run's model should serve"
+            ),
+        };
+        return Finding { check: is_gone(), ..Finding::failed(message) };
+    }
+    if let Some(refusal) = view.memory.writes.refusal.as_ref().filter(|refusal| refusal.name == name) {
+        return match (refusal.kind, &step.work) {
+            (RefusalKind::Foreign, Work::Deploy(_)) => Finding::of(Verdict::Failed {
+                message: format!(
+                    "deploy.name: {name}: this ModelDeployment was not made by this pipeline and is left untouched: set \
+                     deploy.adopt: true, or give another name"
+                ),
+                is_final: true,
+            }),
+            (RefusalKind::Content, _) => Finding::failed(format!("the apiserver refuses {}", refusal.message)),
+            (RefusalKind::Foreign, _) => Finding::failed(refusal.message.clone()),
+            (RefusalKind::Quota | RefusalKind::Unanswered | RefusalKind::Leftover, _) => {
+                Finding::held_up(refusal.told(""))
+            }
+        };
+    }
+    match work::creation(view, prepared, step, attempt) {
+        Some(Err(message)) => Finding::of(Verdict::Failed { message, is_final: true }),
+        _ => Finding::goes_on(),
+    }
+}
+
+fn look_at_pod(view: &View, step: &ValidStep, pod: &PodFacts, container: &str, limits: &Limits) -> Finding {
+    match pod_state(pod, container, by_name, view.now) {
+        PodState::Succeeded => {
+            let message = match pod.container(container).map(|container| &container.state) {
+                Some(ContainerState::Ended(ended)) => ended.message.as_deref().unwrap_or_default(),
+                _ => "",
+            };
+            match from_message(&step.outputs, message) {
+                Ok(outputs) => Finding::of(Verdict::Succeeded(outputs)),
+                Err(message) => Finding::failed(message),
+            }
+        }
+        // Asked to end, by whomever, and not ended yet: another attempt beside it could do harm.
+        _ if pod.delete_asked_at.is_some() && !pod.is_terminal() => Finding::held_up("its pod is ending".to_owned()),
+        PodState::Failed(failure) => match limits.stopped().filter(|_| pod.delete_asked_at.is_some()) {
+            Some(stopped) => stopped,
+            None => Finding::failed(words(&failure)),
+        },
+        state => {
+            if let Some(why) = &limits.stop {
+                let id = ObjectId::new(Resource::Pod, &pod.meta.namespace, &pod.meta.name);
+                let delete = Action::Delete { id, uid: pod.meta.uid.clone() };
+                return Finding::of(Verdict::GoesOn(Some(format!("{why}: its pod is being stopped"))))
+                    .acting(Some(delete));
+            }
+            match waiting::reason(pod).filter(|_| state == PodState::Waiting) {
+                Some(why) => Finding::held_up(format!("its pod is {why}")),
+                None => Finding::goes_on(),
+            }
+        }
+    }
+}
+
+/// What happened, with the last line of the log: most often the exception itself.
+fn words(failure: &Failure) -> String {
+    let last = failure.log_tail.as_deref().and_then(|tail| tail.lines().last()).unwrap_or_default().trim();
+    let Failure { message, .. } = failure;
+    if last.is_empty() { message.clone() } else { format!("{message}: {}", shorten(last, LAST_LINE)) }
+}
+
+fn look_at_job(step: &ValidStep, job: &JobFacts, limits: &Limits) -> Finding {
+    let stop = || {
+        let id = ObjectId::new(Resource::TrainingJob, &job.meta.namespace, &job.meta.name);
+        (!job.is_asked_to_stop && !job.is_deleted).then(|| Action::Apply { id, object: build_stop(&job.meta) })
+    };
+    match job.progress {
+        JobProgress::Complete => match from_results(&step.outputs, &job.results) {
+            Ok(outputs) => Finding::of(Verdict::Succeeded(outputs)),
+            Err(message) => Finding::failed(format!("TrainingJob {}: {message}", job.meta.name)),
+        },
+        JobProgress::Failed => Finding::failed(format!("TrainingJob {}: {}", job.meta.name, job.message)),
+        JobProgress::Stalled => {
+            // Suspended too, so that it does not begin after all when the run has gone on without it.
+            Finding::failed(format!("TrainingJob {}: {}", job.meta.name, job.message)).acting(stop())
+        }
+        JobProgress::Stopped if limits.stop.is_some() => limits.stopped().unwrap_or_else(Finding::goes_on),
+        _ if job.is_deleted => Finding::held_up("its TrainingJob is being deleted".to_owned()),
+        JobProgress::Stopped => Finding::held_up("its TrainingJob is suspended".to_owned()),
+        JobProgress::Underway => match &limits.stop {
+            Some(why) => {
+                Finding::of(Verdict::GoesOn(Some(format!("{why}: its TrainingJob is being stopped")))).acting(stop())
+            }
+            None => Finding::goes_on(),
+        },
+    }
+}
+
+fn look_at_deployment(deployment: &ServingFacts, limits: &Limits) -> Finding {
+    match deployment.progress {
+        ServingProgress::Ready => {
+            let outputs = [
+                ("url".to_owned(), Value::from(deployment.url.as_str())),
+                ("revision".to_owned(), Value::from(deployment.revision)),
+            ];
+            Finding::of(Verdict::Succeeded(outputs.into()))
+        }
+        ServingProgress::Stalled => {
+            Finding::failed(format!("ModelDeployment {}: {}", deployment.meta.name, deployment.message))
+        }
+        // It belongs to nobody: what it does from here on is its own affair.
+        ServingProgress::Underway => limits.stopped().unwrap_or_else(Finding::goes_on),
+    }
+}

@@ -1,0 +1,124 @@
+//! Starting a run: its pipeline and arguments are checked, then recorded; the record is what is run.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::View;
+use super::advance::open_steps;
+use crate::api::conditions::whole_second;
+use crate::api::pipeline_run::PipelineIdentity;
+use crate::api::{PipelineDefinition, PipelineRunStatus};
+use crate::cluster::plan::{Action, Plan};
+use crate::cluster::port::Resource;
+use crate::cluster::problem::{Problem, check_name};
+use crate::pipelines::build::record::{Record, build_record, hash};
+use crate::pipelines::policy::parameters::effective;
+use crate::pipelines::runs::observe::Prepared;
+use crate::pipelines::runs::status::Situation;
+use crate::pipelines::validate::validate;
+
+pub(super) fn start(view: &View) -> Plan<PipelineRunStatus> {
+    if let Some(prepared) = &view.memory.prepared {
+        return begin(view, prepared);
+    }
+    let unchanged = || view.status.clone();
+    let name = view.record_name();
+    if view.observed.record.is_some() {
+        return view.say(unchanged(), &Situation::NoRecord(name), None);
+    }
+    let writes = &view.memory.writes;
+    if writes.has_created(Resource::ControllerRevision, &name) {
+        // The record comes into view in a moment.
+        return Plan::status_only(unchanged(), crate::cluster::plan::Publish::Now).waking_at(writes.doubt_at());
+    }
+    if let Some(refusal) = writes.refusal.as_ref().filter(|refusal| refusal.name == name) {
+        let situation = Situation::Refused(refusal.clone());
+        return view.say(unchanged(), &situation, None).waking_at(Some(refusal.until));
+    }
+    let again = view.memory.pipeline.as_ref().map(|read| read.due_at());
+    match record(view) {
+        Ok(record) => {
+            let object = build_record(view.maker(), &record);
+            let owner_uid = view.maker().uid.to_owned();
+            let mut plan = Plan::status_only(unchanged(), crate::cluster::plan::Publish::Now);
+            plan.checks.push(view.run_is_current());
+            plan.actions.push(Action::Create { id: view.id(Resource::ControllerRevision, &name), owner_uid, object });
+            plan
+        }
+        Err(situation) => view.say(unchanged(), &situation, None).waking_at(again),
+    }
+}
+
+/// What the run would run, if it can be run.
+fn record(view: &View) -> Result<Record, Situation> {
+    let spec = &view.run.spec;
+    let mut problems = Vec::new();
+    check_name(view.maker().name, "run", &mut problems);
+    let (definition, path, pipeline) = match (&spec.pipeline, &spec.pipeline_ref) {
+        (Some(definition), None) => {
+            let pipeline = PipelineIdentity { hash: hash(definition), ..PipelineIdentity::default() };
+            (definition.clone(), "spec.pipeline".to_owned(), pipeline)
+        }
+        (None, Some(named)) => of_pipeline(view, &named.name)?,
+        (given, _) => {
+            let value = if given.is_some() { "pipeline and pipelineRef" } else { "neither pipeline nor pipelineRef" };
+            problems.push(Problem::new("spec", value, "give either a pipelineRef or a pipeline"));
+            return Err(Situation::Invalid(problems));
+        }
+    };
+    let parameters = effective(&definition.parameters, &spec.arguments);
+    // With arguments that make no sense, the pipeline is checked with samples.
+    if let Err(further) = validate(&definition, &path, parameters.as_ref().ok()) {
+        problems.extend(further);
+    }
+    match parameters {
+        Ok(parameters) if problems.is_empty() => {
+            Ok(Record { pipeline, started_by: started_by(view), parameters, spec: definition })
+        }
+        Ok(_) => Err(Situation::Invalid(problems)),
+        Err(further) => {
+            problems.extend(further);
+            Err(Situation::Invalid(problems))
+        }
+    }
+}
+
+fn of_pipeline(view: &View, name: &str) -> Result<(PipelineDefinition, String, PipelineIdentity), Situation> {
+    let read = view.memory.pipeline.as_ref().ok_or(Situation::Starting)?;
+    match &read.pipeline {
+        Ok(Some(pipeline)) => {
+            let definition = pipeline.spec.definition.clone();
+            let identity = PipelineIdentity {
+                name: Some(name.to_owned()),
+                uid: pipeline.metadata.uid.clone(),
+                generation: pipeline.metadata.generation,
+                hash: hash(&definition),
+            };
+            Ok((definition, format!("Pipeline {name}: spec"), identity))
+        }
+        Ok(None) => Err(Situation::NoPipeline(name.to_owned())),
+        Err(error) => {
+            let field = format!("Pipeline {name}: spec");
+            Err(Situation::Invalid(vec![Problem::new(&field, error, "correct the Pipeline; the run starts then")]))
+        }
+    }
+}
+
+/// Who made the first write to the run: the field manager of the oldest entry that is not ours.
+fn started_by(view: &View) -> Option<String> {
+    let entries = view.run.metadata.managed_fields.as_deref().unwrap_or_default();
+    let named = entries.iter().filter(|entry| entry.subresource.as_deref().unwrap_or_default().is_empty());
+    named.min_by_key(|entry| entry.time.as_ref().map(|time| time.0)).and_then(|entry| entry.manager.clone())
+}
+
+/// The run starts: from here on it is what its record says.
+fn begin(view: &View, prepared: &Prepared) -> Plan<PipelineRunStatus> {
+    let Prepared { record, pipeline, .. } = prepared;
+    let mut status = view.status.clone();
+    status.start_time = Some(Time(whole_second(view.now)));
+    status.pipeline = Some(record.pipeline.clone());
+    status.started_by.clone_from(&record.started_by);
+    status.parameters.clone_from(&record.parameters);
+    status.claim = pipeline.files.as_ref().map(|files| view.maker().claim_name(files));
+    open_steps(view, prepared, &mut status);
+    view.say(status, &Situation::Running(None), Some(pipeline.steps.len()))
+}

@@ -1,0 +1,173 @@
+//! Making what a step runs as: a pod, a TrainingJob, or a ModelDeployment.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::View;
+use crate::api::pipeline_run::StepState;
+use crate::api::pipeline_step::Deploy;
+use crate::api::{ModelDeployment, TrainingJob};
+use crate::cluster::plan::{Action, Check};
+use crate::cluster::port::{ObjectId, Resource};
+use crate::cluster::problem::told;
+use crate::pipelines::build::deployment::build_deployment;
+use crate::pipelines::build::job::build_job;
+use crate::pipelines::build::pod::build_pod;
+use crate::pipelines::build::{Attempt, Maker};
+use crate::pipelines::policy::places::Embedded;
+use crate::pipelines::policy::substitute::{Values, substitute};
+use crate::pipelines::runs::facts::JobProgress;
+use crate::pipelines::runs::observe::{Prepared, named};
+use crate::pipelines::validate::embedded::{check_object, check_template};
+use crate::pipelines::validate::{ValidStep, Work};
+use crate::{names, serving, training};
+
+/// A child to be made, and what must hold before.
+pub(super) struct Creation {
+    pub(super) action: Action,
+    pub(super) check: Option<Check>,
+}
+
+/// Kind of a step's child.
+pub(super) fn resource(step: &ValidStep) -> Resource {
+    match step.work {
+        Work::Run { .. } => Resource::Pod,
+        Work::Train(_) => Resource::TrainingJob,
+        Work::Deploy(_) => Resource::ModelDeployment,
+    }
+}
+
+/// Name of a step's child in an attempt.
+pub(super) fn child_name(view: &View, step: &ValidStep, attempt: u32) -> String {
+    match &step.work {
+        Work::Deploy(deploy) => deploy.name.clone(),
+        Work::Run { .. } | Work::Train(_) => {
+            names::step_child(view.maker().name, view.maker().uid, &step.name, attempt)
+        }
+    }
+}
+
+/// What is to be made for the attempt in force of a step that is on record as running; `None` if it is there, was there, or
+/// may be there, or its time has not come.
+///
+/// # Errors
+/// Why it cannot be made: the values do not fit.
+pub(super) fn creation(
+    view: &View,
+    prepared: &Prepared,
+    step: &ValidStep,
+    attempt: u32,
+) -> Option<Result<Creation, String>> {
+    let (resource, name) = (resource(step), child_name(view, step, attempt));
+    let present = match resource {
+        Resource::Pod => named(&view.observed.pods, &name).is_some(),
+        Resource::TrainingJob => named(&view.observed.jobs, &name).is_some(),
+        _ => named(&view.observed.deployments, &name).is_some(),
+    };
+    let known = present || view.memory.writes.has_created(resource, &name) || view.memory.has_seen(resource, &name);
+    let refused = view.memory.writes.refusal.as_ref().is_some_and(|refusal| refusal.name == name);
+    let waits = view.status.steps.get(&step.name)?.retry_time.as_ref().is_some_and(|at| view.now < at.0);
+    if known || refused || waits || !is_alone(view, step, attempt) {
+        return None;
+    }
+    Some(
+        action(view, prepared, step, attempt)
+            .map(|action| Creation { action, check: before_retry(view, step, attempt) }),
+    )
+}
+
+/// Whether nothing of the attempt before runs any more, as far as the caches show.
+fn is_alone(view: &View, step: &ValidStep, attempt: u32) -> bool {
+    if attempt <= 1 {
+        return true;
+    }
+    let before = child_name(view, step, attempt - 1);
+    match step.work {
+        Work::Run { .. } => named(&view.observed.pods, &before).is_none_or(|pod| pod.is_terminal()),
+        Work::Train(_) => named(&view.observed.jobs, &before)
+            .is_none_or(|job| job.progress != JobProgress::Underway && !job.is_deleted),
+        Work::Deploy(_) => true,
+    }
+}
+
+/// That nothing of the attempt before runs any more, past all caches.
+fn before_retry(view: &View, step: &ValidStep, attempt: u32) -> Option<Check> {
+    if attempt <= 1 {
+        return None;
+    }
+    let before = child_name(view, step, attempt - 1);
+    match step.work {
+        Work::Run { .. } => Some(Check::PodHasEnded { id: view.id(Resource::Pod, &before) }),
+        Work::Train(_) => {
+            let job = named(&view.observed.jobs, &before)?;
+            Some(Check::PodsAreGone {
+                owner: view.id(Resource::TrainingJob, &before),
+                owner_uid: job.meta.uid.clone(),
+                below_attempt: u32::MAX,
+                absent: Vec::new(),
+            })
+        }
+        Work::Deploy(_) => None,
+    }
+}
+
+fn action(view: &View, prepared: &Prepared, step: &ValidStep, number: u32) -> Result<Action, String> {
+    let run = view.maker();
+    let attempt = Attempt { run, pipeline: &prepared.pipeline, step: &step.name, number };
+    let create = |resource, name: &str, object| Action::Create {
+        id: ObjectId::new(resource, run.namespace, name),
+        owner_uid: run.uid.to_owned(),
+        object,
+    };
+    let name = child_name(view, step, number);
+    match &step.work {
+        Work::Run { template, container } => {
+            let template = filled(view, &template.parse(), Embedded::PodTemplate)?;
+            let problems = check_template(&template);
+            if !problems.is_empty() {
+                return Err(told(&problems));
+            }
+            Ok(create(Resource::Pod, &name, build_pod(attempt, &template, container)))
+        }
+        Work::Train(spec) => {
+            let spec = filled(view, &spec.parse(), Embedded::Spec)?;
+            let problems =
+                check_object::<TrainingJob>("TrainingJob", &name, &spec, |job| training::validate::validate(job).err());
+            if !problems.is_empty() {
+                return Err(told(&problems));
+            }
+            Ok(create(Resource::TrainingJob, &name, build_job(attempt, spec)))
+        }
+        Work::Deploy(deploy) => deploy_action(view, prepared, run, deploy),
+    }
+}
+
+fn deploy_action(view: &View, prepared: &Prepared, run: Maker, deploy: &Deploy) -> Result<Action, String> {
+    let spec = filled(view, &deploy.spec.parse(), Embedded::Spec)?;
+    let problems = check_object::<ModelDeployment>("ModelDeployment", &deploy.name, &spec, |deployment| {
+        serving::validate::validate(deployment).err()
+    });
+    if !problems.is_empty() {
+        return Err(told(&problems));
+    }
+    let pipeline_uid = prepared.record.pipeline.uid.as_deref().unwrap_or(run.uid);
+    Ok(Action::Put {
+        id: view.id(Resource::ModelDeployment, &deploy.name),
+        object: build_deployment(run, &deploy.name, pipeline_uid, spec),
+        mark: names::ANNOTATION_PIPELINE_UID,
+        adopts: deploy.adopt == Some(true),
+    })
+}
+
+/// A spec with its values: those of the run, and what the status on record says that steps reported.
+fn filled(view: &View, spec: &Value, embedded: Embedded) -> Result<Value, String> {
+    let succeeded = view.status.steps.iter().filter(|(_, step)| step.state == StepState::Succeeded);
+    let values = Values {
+        run: view.maker().name.to_owned(),
+        parameters: view.status.parameters.clone(),
+        outputs: succeeded.map(|(name, step)| (name.clone(), step.outputs.clone())).collect::<BTreeMap<_, _>>(),
+    };
+    substitute(spec, embedded, &values)
+        .map_err(|missing| format!("{}: {} has no value: the step did not succeed", missing.path, missing.what))
+}

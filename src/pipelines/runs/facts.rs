@@ -1,0 +1,147 @@
+//! TrainingJobs and ModelDeployments as far as a run looks at them.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::api::conditions::{READY, STALLED, find, holds};
+use crate::api::{ModelDeployment, TrainingJob};
+use crate::cluster::index::{Child, ChildMeta, Owner};
+use crate::cluster::port::Resource;
+use crate::names;
+use crate::training::status::{COMPLETE, FAILED, SUSPENDED};
+
+/// What is kept of a TrainingJob that a run made.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct JobFacts {
+    /// Identity and owner.
+    pub meta: ChildMeta,
+    /// How it is doing.
+    pub progress: JobProgress,
+    /// What it says.
+    pub message: String,
+    /// When it finished.
+    pub finished_at: Option<Timestamp>,
+    /// What it reported.
+    pub results: BTreeMap<String, Value>,
+    /// Whether its spec says suspend.
+    pub is_asked_to_stop: bool,
+    /// Whether it is being deleted.
+    pub is_deleted: bool,
+}
+
+/// How a TrainingJob is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum JobProgress {
+    /// On its way.
+    #[default]
+    Underway,
+    /// Nothing happens without a person.
+    Stalled,
+    /// Suspended, and none of its pods is left.
+    Stopped,
+    /// Ended well.
+    Complete,
+    /// Failed for good.
+    Failed,
+}
+
+impl Child for JobFacts {
+    fn meta(&self) -> &ChildMeta {
+        &self.meta
+    }
+}
+
+impl From<TrainingJob> for JobFacts {
+    fn from(job: TrainingJob) -> Self {
+        let meta = ChildMeta::new(&job.metadata);
+        let is_asked_to_stop = job.spec.suspend.unwrap_or(false);
+        let is_deleted = job.metadata.deletion_timestamp.is_some();
+        let Some(status) = job.status else {
+            return JobFacts { meta, is_asked_to_stop, is_deleted, ..JobFacts::default() };
+        };
+        let holds = |type_| holds(&status.conditions, type_);
+        let is_current = status.observed_generation == job.metadata.generation;
+        let progress = match () {
+            () if holds(COMPLETE) => JobProgress::Complete,
+            () if holds(FAILED) => JobProgress::Failed,
+            () if holds(SUSPENDED) && is_asked_to_stop && is_current => JobProgress::Stopped,
+            () if holds(STALLED) => JobProgress::Stalled,
+            () => JobProgress::Underway,
+        };
+        JobFacts {
+            meta,
+            progress,
+            message: status.message.unwrap_or_default(),
+            finished_at: status.finish_time.map(|time| time.0),
+            results: status.results.unwrap_or_default(),
+            is_asked_to_stop,
+            is_deleted,
+        }
+    }
+}
+
+/// What is kept of a ModelDeployment that a run deployed last: it is found under that run, which does not own it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ServingFacts {
+    /// Identity, and the run.
+    pub meta: ChildMeta,
+    /// How it is doing.
+    pub progress: ServingProgress,
+    /// What it says.
+    pub message: String,
+    /// Where the model answers.
+    pub url: String,
+    /// The revision that its spec asks for.
+    pub revision: i64,
+}
+
+/// How a ModelDeployment is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ServingProgress {
+    /// On its way.
+    #[default]
+    Underway,
+    /// Ready, as its spec is now.
+    Ready,
+    /// Given up: the spec makes no sense, or the rollout failed.
+    Stalled,
+}
+
+impl Child for ServingFacts {
+    fn meta(&self) -> &ChildMeta {
+        &self.meta
+    }
+}
+
+impl From<ModelDeployment> for ServingFacts {
+    fn from(deployment: ModelDeployment) -> Self {
+        let mut meta = ChildMeta::new(&deployment.metadata);
+        let text = |map: &Option<BTreeMap<String, String>>, key| {
+            map.as_ref().and_then(|map| map.get(key)).cloned().unwrap_or_default()
+        };
+        meta.owner = Some(Owner {
+            kind: Resource::PipelineRun.kind().to_owned(),
+            name: text(&deployment.metadata.labels, names::LABEL_RUN),
+            uid: text(&deployment.metadata.annotations, names::ANNOTATION_RUN_UID),
+        });
+        let Some(status) = deployment.status else { return ServingFacts { meta, ..ServingFacts::default() } };
+        let is_current = status.observed_generation == deployment.metadata.generation;
+        let progress = match () {
+            () if !is_current => ServingProgress::Underway,
+            () if holds(&status.conditions, READY) => ServingProgress::Ready,
+            () if holds(&status.conditions, STALLED) => ServingProgress::Stalled,
+            () => ServingProgress::Underway,
+        };
+        let reason = find(&status.conditions, READY).map(|ready| ready.reason.clone()).unwrap_or_default();
+        let message = status.message.unwrap_or_default();
+        ServingFacts {
+            meta,
+            progress,
+            message: if reason.is_empty() { message } else { format!("{reason}: {message}") },
+            url: status.url.unwrap_or_default(),
+            revision: status.revision.unwrap_or_default(),
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What a decision is made from, besides the run itself: its children as the caches have them, and what this process
+//! remembers.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::facts::{JobFacts, ServingFacts};
+use crate::api::{Pipeline, PipelineRunStatus};
+use crate::cluster::index::{Child, ChildMeta};
+use crate::cluster::managed::Remembers;
+use crate::cluster::pod::PodFacts;
+use crate::cluster::port::Resource;
+use crate::cluster::workload::RevisionFacts;
+use crate::cluster::writes::Writes;
+use crate::pipelines::build::record::Record;
+use crate::pipelines::validate::{ValidPipeline, validate};
+
+/// A Pipeline that is missing is looked for again after this long.
+const PIPELINE_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
+
+/// The children of a run, as the caches have them; each cache may lag behind the cluster, and behind the others.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// Its pods.
+    pub pods: Vec<Arc<PodFacts>>,
+    /// Its TrainingJobs.
+    pub jobs: Vec<Arc<JobFacts>>,
+    /// ModelDeployments that it deployed and no later run has.
+    pub deployments: Vec<Arc<ServingFacts>>,
+    /// Its record.
+    pub record: Option<Arc<RevisionFacts>>,
+    /// The claim that was made for it.
+    pub claim: Option<Arc<ChildMeta>>,
+}
+
+/// The child of that name.
+pub fn named<'a, T: Child>(children: &'a [Arc<T>], name: &str) -> Option<&'a Arc<T>> {
+    // The caches answer in order of names.
+    let at = children.binary_search_by(|child| child.meta().name.as_str().cmp(name)).ok()?;
+    children.get(at)
+}
+
+impl Observed {
+    fn children(&self) -> impl Iterator<Item = (Resource, &ChildMeta)> {
+        let pods = self.pods.iter().map(|pod| (Resource::Pod, &pod.meta));
+        let jobs = self.jobs.iter().map(|job| (Resource::TrainingJob, &job.meta));
+        let deployments = self.deployments.iter().map(|child| (Resource::ModelDeployment, &child.meta));
+        let record = self.record.iter().map(|child| (Resource::ControllerRevision, &child.meta));
+        let claim = self.claim.iter().map(|child| (Resource::PersistentVolumeClaim, child.as_ref()));
+        pods.chain(jobs).chain(deployments).chain(record).chain(claim)
+    }
+}
+
+/// What the process remembers of one run between reconciles. Losing it costs a few requests; and a pod that vanished
+/// meanwhile is made again instead of being counted as lost.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// Our own recent writes.
+    pub writes: Writes,
+    /// Children that the caches have shown: one of them that is missing is lost.
+    pub seen: BTreeSet<(Resource, String)>,
+    /// The Pipeline that the run names, as it was last read; only before the run starts.
+    pub pipeline: Option<PipelineRead>,
+    /// What the record says.
+    pub prepared: Option<Arc<Prepared>>,
+}
+
+/// A Pipeline as it was read.
+#[derive(Clone, Debug)]
+pub struct PipelineRead {
+    /// The Pipeline; `Err` says why it cannot be read, `Ok(None)` that there is none.
+    pub pipeline: Result<Option<Box<Pipeline>>, String>,
+    /// When it was read.
+    pub read_at: Timestamp,
+}
+
+impl PipelineRead {
+    /// When to read it again.
+    pub fn due_at(&self) -> Timestamp {
+        self.read_at + PIPELINE_INTERVAL
+    }
+}
+
+/// What a run runs, ready to be decided upon: read out of the record once and not at every reconcile.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The record that it was read from.
+    pub uid: String,
+    /// What the record holds.
+    pub record: Record,
+    /// Its pipeline.
+    pub pipeline: ValidPipeline,
+}
+
+impl Memory {
+    /// Takes in what the caches show.
+    pub fn catch_up(&mut self, observed: &Observed, now: Timestamp) {
+        self.writes.catch_up(observed.children(), now);
+        for (resource, meta) in observed.children() {
+            if !self.seen.contains(&(resource, meta.name.clone())) {
+                self.seen.insert((resource, meta.name.clone()));
+            }
+        }
+        if let Some(read) = &mut self.pipeline {
+            // A clock that was set back must not hold anything up.
+            read.read_at = read.read_at.min(now);
+        }
+        let Some(record) = &observed.record else {
+            self.prepared = None;
+            return;
+        };
+        if self.prepared.as_ref().is_none_or(|prepared| prepared.uid != record.meta.uid) {
+            self.prepared = prepare(record).map(Arc::new);
+        }
+    }
+
+    /// Whether a child was there once.
+    pub fn has_seen(&self, resource: Resource, name: &str) -> bool {
+        self.seen.contains(&(resource, name.to_owned()))
+    }
+}
+
+/// Reads a record. It was valid when it was written; an operator that cannot read it says so on the run.
+fn prepare(facts: &RevisionFacts) -> Option<Prepared> {
+    let record: Record = serde_json::from_str(&facts.data).ok()?;
+    let pipeline = validate(&record.spec, "spec", Some(&record.parameters)).ok()?;
+    Some(Prepared { uid: facts.meta.uid.clone(), record, pipeline })
+}
+
+impl Remembers<PipelineRunStatus> for Memory {
+    fn writes(&mut self) -> &mut Writes {
+        &mut self.writes
+    }
+}

@@ -1,0 +1,81 @@
+//! One reconcile of one PipelineRun: decide, execute, publish. The operator and the simulated cluster both call this.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use super::decide::decide;
+use super::events::events;
+use super::observe::{Memory, Observed, PipelineRead};
+use super::status::{Situation, describe};
+use crate::api::conditions::Seen;
+use crate::api::{PipelineRun, PipelineRunStatus};
+use crate::cluster::managed::{Managed, Said};
+use crate::cluster::port::{ApiError, ApiServer, EventDraft, ObjectId, Resource};
+use crate::cluster::problem::Problem;
+use crate::cluster::reconcile::{Reconciled, carry_out, is_behind};
+
+impl Managed for PipelineRun {
+    const RESOURCE: Resource = Resource::PipelineRun;
+    const NOUN: &'static str = "run";
+    type Status = PipelineRunStatus;
+    type Memory = Memory;
+
+    fn status(&self) -> Option<&PipelineRunStatus> {
+        self.status.as_ref()
+    }
+
+    fn events(old: &PipelineRunStatus, new: &PipelineRunStatus) -> Vec<EventDraft> {
+        events(old, new)
+    }
+
+    fn unreadable(conditions: Vec<Condition>, problem: Problem, seen: Seen) -> Said {
+        let mut status = PipelineRunStatus { conditions, ..PipelineRunStatus::default() };
+        describe(&mut status, &Situation::Invalid(vec![problem]), None, seen);
+        let PipelineRunStatus { observed_generation, message, conditions, .. } = status;
+        Said { observed_generation, message, conditions }
+    }
+}
+
+/// Brings one run a step closer to its end.
+///
+/// `run` and `observed` are as the caches have them; `memory` is what this process knows of its own writes to this very
+/// object (by UID) and is brought up to date.
+///
+/// # Errors
+/// What the apiserver answered, if it is worth another try soon.
+pub async fn reconcile<A: ApiServer>(
+    api: &A,
+    run: &PipelineRun,
+    observed: &Observed,
+    memory: &mut Memory,
+    now: Timestamp,
+) -> Result<Reconciled, ApiError> {
+    if is_behind(run, memory) {
+        return Ok(Reconciled::stale(now));
+    }
+    memory.catch_up(observed, now);
+    look_at_pipeline(api, run, memory, now).await?;
+    carry_out(api, run, memory, |memory| decide(run, observed, memory, now), now).await
+}
+
+/// Reads the Pipeline that a run names, until the run has its record.
+async fn look_at_pipeline<A: ApiServer>(
+    api: &A,
+    run: &PipelineRun,
+    memory: &mut Memory,
+    now: Timestamp,
+) -> Result<(), ApiError> {
+    let started = run.status.as_ref().is_some_and(|status| status.start_time.is_some());
+    let Some(named) = run.spec.pipeline_ref.as_ref().filter(|_| !started && memory.prepared.is_none()) else {
+        memory.pipeline = None;
+        return Ok(());
+    };
+    if memory.pipeline.as_ref().is_some_and(|read| now < read.due_at()) {
+        return Ok(());
+    }
+    let namespace = run.metadata.namespace.as_deref().unwrap_or_default();
+    let live = api.read(&ObjectId::new(Resource::Pipeline, namespace, &named.name)).await?;
+    let pipeline = live.map(serde_json::from_value).transpose().map_err(|error| error.to_string());
+    memory.pipeline = Some(PipelineRead { pipeline, read_at: now });
+    Ok(())
+}

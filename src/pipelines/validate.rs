@@ -1,0 +1,361 @@
+//! Validation: what a pipeline must be before anything of it runs. Here defaults become values, and every reference is
+//! followed.
+
+pub(in crate::pipelines) mod embedded;
+mod shape;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::SignedDuration;
+use serde_json::Value;
+
+use super::policy::graph::{Fault, Graph, graph};
+use super::policy::parameters::{check_declaration, sample_of};
+use super::policy::when::{Scope, When};
+use crate::api::pipeline_step::{
+    Deploy, Files, MAX_FINALLY, MAX_PARAMETERS, MAX_STEPS, Output, Parameter, PipelineDefinition, Step,
+};
+use crate::api::{Duration, PodTemplate, RawObject, ValueType};
+use crate::cluster::problem::Problem;
+
+/// Where containers find the run's files if the pipeline does not say.
+const DEFAULT_MOUNT_PATH: &str = "/mnt/files";
+const DEFAULT_BACKOFF: SignedDuration = SignedDuration::from_secs(1);
+const DEFAULT_MAX_BACKOFF: SignedDuration = SignedDuration::from_mins(5);
+
+/// A pipeline that makes sense, with every default filled in.
+#[derive(Debug)]
+pub struct ValidPipeline {
+    /// What a run may be given.
+    pub parameters: Vec<Parameter>,
+    /// Steps, those of `finally` after the others; within both each after all that it depends on.
+    pub steps: Vec<ValidStep>,
+    /// Longest time of the steps that are not of `finally`.
+    pub timeout: Option<SignedDuration>,
+    /// What the steps share.
+    pub files: Option<ValidFiles>,
+}
+
+/// One step.
+#[derive(Debug)]
+pub struct ValidStep {
+    /// Its name.
+    pub name: String,
+    /// Where it stands below the pipeline's own path, as in `steps[3]`.
+    pub path: String,
+    /// Whether it is one of those that run at the end.
+    pub is_final: bool,
+    /// Names of the steps that have to succeed before.
+    pub depends_on: Vec<String>,
+    /// Whether it runs.
+    pub when: Option<When>,
+    /// What it does.
+    pub work: Work,
+    /// What it reports.
+    pub outputs: Vec<Output>,
+    /// How often it is tried again.
+    pub retries: u32,
+    /// Wait before the first of these.
+    pub backoff: SignedDuration,
+    /// Longest wait.
+    pub max_backoff: SignedDuration,
+    /// Longest time of one attempt.
+    pub timeout: Option<SignedDuration>,
+}
+
+/// What a step does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Work {
+    /// Runs a pod.
+    Run {
+        /// Its template.
+        template: PodTemplate,
+        /// The container whose end is the step's.
+        container: String,
+    },
+    /// Trains.
+    Train(RawObject),
+    /// Deploys a model.
+    Deploy(Deploy),
+}
+
+/// A volume that all steps find at the same place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValidFiles {
+    /// The claim.
+    pub claim: Claim,
+    /// Where containers find it.
+    pub mount_path: String,
+}
+
+/// Where files are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// In a claim that is there.
+    Given(String),
+    /// In one that is made for the run.
+    Made {
+        /// Its size.
+        size: String,
+        /// Its storage class.
+        storage_class: Option<String>,
+        /// Its access modes.
+        access_modes: Vec<String>,
+    },
+}
+
+/// What a deploy step reports.
+pub fn deploy_outputs() -> Vec<Output> {
+    let output = |name: &str, type_| Output { name: name.to_owned(), type_: Some(type_) };
+    vec![output("url", ValueType::String), output("revision", ValueType::Integer)]
+}
+
+/// Checks a pipeline that stands at `path` (`spec` of a Pipeline, `spec.pipeline` of a run) and fills in its defaults.
+///
+/// `values` are the parameters of a run; without them, specs of steps are checked with a sample of each.
+///
+/// # Errors
+/// Every problem at once.
+pub fn validate(
+    definition: &PipelineDefinition,
+    path: &str,
+    values: Option<&BTreeMap<String, Value>>,
+) -> Result<ValidPipeline, Vec<Problem>> {
+    // Without `..`, so that a new field does not compile until somebody has thought about it here.
+    let PipelineDefinition { parameters, steps, finally, timeout, files } = definition;
+    let mut problems = Vec::new();
+    for (field, count, most) in [
+        ("parameters", parameters.len(), MAX_PARAMETERS),
+        ("steps", steps.len(), MAX_STEPS),
+        ("finally", finally.len(), MAX_FINALLY),
+    ] {
+        if count > most {
+            let remedy = format!("give at most {most}; a part of them can be a pipeline of its own");
+            problems.push(Problem::new(&format!("{path}.{field}"), format!("{count} of them"), &remedy));
+        }
+    }
+    if steps.is_empty() {
+        problems.push(Problem::new(&format!("{path}.steps"), "[]", "give at least one step"));
+    }
+    if !problems.is_empty() {
+        // More would be said of what is too much already.
+        return Err(problems);
+    }
+    check_parameters(parameters, path, &mut problems);
+    shape::check_time(&format!("{path}.timeout"), *timeout, &mut problems);
+    let files = files.as_ref().map(|files| check_files(files, &format!("{path}.files"), &mut problems));
+    shape::check_names(steps, finally, path, &mut problems);
+    let order = |steps: &[Step], field: &str, problems: &mut Vec<Problem>| {
+        let named: Vec<(&str, &[String])> =
+            steps.iter().map(|step| (step.name.as_str(), step.depends_on.as_slice())).collect();
+        graph(&named).map_err(|faults| problems.extend(faults.iter().map(|fault| tell(fault, path, field, steps)))).ok()
+    };
+    let (graphs, finals) = (order(steps, "steps", &mut problems), order(finally, "finally", &mut problems));
+    let mut valid = Vec::new();
+    if let (Some(graph), Some(finals)) = (graphs, finals) {
+        let mut reader = Reader { definition, path, values, problems: &mut problems };
+        valid.extend(reader.read_all(steps, &graph, false));
+        valid.extend(reader.read_all(finally, &finals, true));
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let timeout = timeout.map(Duration::signed);
+    Ok(ValidPipeline { parameters: parameters.clone(), steps: valid, timeout, files })
+}
+
+fn check_parameters(parameters: &[Parameter], path: &str, problems: &mut Vec<Problem>) {
+    let mut names = BTreeSet::new();
+    for (index, parameter) in parameters.iter().enumerate() {
+        let path = format!("{path}.parameters[{index}]");
+        shape::check_value_name(&format!("{path}.name"), &parameter.name, problems);
+        if !names.insert(&parameter.name) {
+            problems.push(Problem::new(
+                &format!("{path}.name"),
+                &parameter.name,
+                "give each parameter a name of its own",
+            ));
+        }
+        check_declaration(parameter, &path, problems);
+    }
+}
+
+fn check_files(files: &Files, path: &str, problems: &mut Vec<Problem>) -> ValidFiles {
+    let Files { claim, size, storage_class_name, access_modes, mount_path } = files;
+    let mount_path = mount_path.clone().unwrap_or_else(|| DEFAULT_MOUNT_PATH.to_owned());
+    if !mount_path.starts_with('/') || mount_path.len() < 2 || mount_path.contains(':') {
+        problems.push(Problem::new(
+            &format!("{path}.mountPath"),
+            &mount_path,
+            "give an absolute path, such as /mnt/files",
+        ));
+    }
+    let claim = match (claim, size) {
+        (Some(claim), None) => Claim::Given(claim.clone()),
+        (None, Some(size)) => {
+            let access_modes = match access_modes.as_slice() {
+                [] => vec!["ReadWriteOnce".to_owned()],
+                modes => modes.to_vec(),
+            };
+            Claim::Made { size: size.clone(), storage_class: storage_class_name.clone(), access_modes }
+        }
+        _ => {
+            let value = if claim.is_some() { "claim and size" } else { "neither claim nor size" };
+            problems.push(Problem::new(
+                path,
+                value,
+                "give either the claim, or the size of one that is made for each run",
+            ));
+            Claim::Given(String::new())
+        }
+    };
+    ValidFiles { claim, mount_path }
+}
+
+fn tell(fault: &Fault, path: &str, field: &str, steps: &[Step]) -> Problem {
+    let at = |name: &str| steps.iter().position(|step| step.name == name).unwrap_or_default();
+    match fault {
+        Fault::Twice(name) => Problem::new(
+            &format!("{path}.{field}"),
+            format!("two steps are named {name}"),
+            "give each step a name of its own",
+        ),
+        Fault::Unknown { step, dependency } => {
+            let remedy = match field {
+                "finally" => "name a step of finally; the others have ended by then anyway",
+                _ => "name a step of this pipeline, or add it",
+            };
+            Problem::new(&format!("{path}.{field}[{}].dependsOn", at(step)), dependency, remedy)
+        }
+        Fault::Cycle(names) => {
+            let mut shown: Vec<&str> = names.iter().map(String::as_str).collect();
+            shown.extend(names.first().map(String::as_str));
+            let remedy = "remove one of these dependencies: none of the steps could ever start";
+            Problem::new(
+                &format!("{path}.{field}"),
+                format!("{} (each depends on the next)", shown.join(" -> ")),
+                remedy,
+            )
+        }
+    }
+}
+
+/// Reads the steps of a pipeline whose graph is known.
+struct Reader<'a> {
+    definition: &'a PipelineDefinition,
+    path: &'a str,
+    values: Option<&'a BTreeMap<String, Value>>,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl Reader<'_> {
+    fn read_all(&mut self, steps: &[Step], graph: &Graph, is_final: bool) -> Vec<ValidStep> {
+        let field = if is_final { "finally" } else { "steps" };
+        let read = |position: &usize| {
+            let mut earlier: BTreeSet<&str> =
+                graph.earlier[*position].iter().map(|earlier| steps[*earlier].name.as_str()).collect();
+            if is_final {
+                earlier.extend(self.definition.steps.iter().map(|step| step.name.as_str()));
+            }
+            self.read(&steps[*position], &format!("{field}[{position}]"), is_final, &earlier)
+        };
+        graph.order.iter().filter_map(read).collect()
+    }
+
+    /// What may be referred to when the steps named `earlier` have ended.
+    fn scope(&self, earlier: &BTreeSet<&str>) -> Scope {
+        let all = self.definition.steps.iter().chain(&self.definition.finally);
+        let outputs = |step: &Step| -> BTreeMap<String, ValueType> {
+            let declared = if step.deploy.is_some() { deploy_outputs() } else { step.outputs.clone() };
+            declared.into_iter().map(|output| (output.name, output.type_.unwrap_or_default())).collect()
+        };
+        let parameters = self.definition.parameters.iter();
+        Scope {
+            parameters: parameters.map(|each| (each.name.clone(), each.type_.unwrap_or_default())).collect(),
+            steps: all
+                .filter(|step| earlier.contains(step.name.as_str()))
+                .map(|step| (step.name.clone(), outputs(step)))
+                .collect(),
+        }
+    }
+
+    fn read(&mut self, step: &Step, below: &str, is_final: bool, earlier: &BTreeSet<&str>) -> Option<ValidStep> {
+        let Step { name, depends_on, when, run, train, deploy, outputs, retries, timeout } = step;
+        let path = format!("{}.{below}", self.path);
+        let before = self.problems.len();
+        shape::check_time(&format!("{path}.timeout"), *timeout, self.problems);
+        shape::check_outputs(outputs, &path, self.problems);
+        let scope = self.scope(earlier);
+        let mut work = match (run, train, deploy) {
+            (Some(template), None, None) => Some(Work::Run { template: template.clone(), container: String::new() }),
+            (None, Some(spec), None) => Some(Work::Train(spec.clone())),
+            (None, None, Some(deploy)) => Some(Work::Deploy(deploy.clone())),
+            _ => {
+                let given = [("run", run.is_some()), ("train", train.is_some()), ("deploy", deploy.is_some())];
+                let given: Vec<&str> = given.iter().filter(|(_, given)| *given).map(|(field, _)| *field).collect();
+                let value = if given.is_empty() { "nothing to do".to_owned() } else { given.join(" and ") };
+                self.problems.push(Problem::new(&path, value, "give exactly one of run, train and deploy"));
+                None
+            }
+        };
+        if let Some(Work::Deploy(_)) = work {
+            shape::check_deploy(step, &path, self.problems);
+        }
+        if let Some(work) = &mut work {
+            let samples = self.sample_values(&scope);
+            let mounted = self.definition.files.as_ref();
+            embedded::check(work, name, &path, &scope, &samples, mounted, self.problems);
+        }
+        let when = when.as_ref().and_then(|text| {
+            let read = When::new(text, scope);
+            read.map_err(|remedy| self.problems.push(Problem::new(&format!("{path}.when"), text, &remedy))).ok()
+        });
+        let (limit, backoff) = retries.clone().map_or((0, None), |retries| (retries.limit, retries.backoff));
+        let backoff = backoff.unwrap_or_default();
+        if !(0..=100).contains(&limit) {
+            self.problems.push(Problem::new(&format!("{path}.retries.limit"), limit, "set a number from 0 to 100"));
+        }
+        for (field, time) in [("initial", backoff.initial), ("max", backoff.max)] {
+            if time.is_some_and(Duration::is_negative) {
+                let field = format!("{path}.retries.backoff.{field}");
+                self.problems.push(Problem::new(&field, "a negative time", "set a time such as 10s or 5m"));
+            }
+        }
+        if self.problems.len() > before {
+            return None;
+        }
+        let outputs = if deploy.is_some() { deploy_outputs() } else { outputs.clone() };
+        Some(ValidStep {
+            name: name.clone(),
+            path: below.to_owned(),
+            is_final,
+            depends_on: depends_on.clone(),
+            when,
+            work: work?,
+            outputs,
+            retries: limit.unsigned_abs(),
+            backoff: backoff.initial.map_or(DEFAULT_BACKOFF, Duration::signed),
+            max_backoff: backoff.max.map_or(DEFAULT_MAX_BACKOFF, Duration::signed),
+            timeout: timeout.map(Duration::signed),
+        })
+    }
+
+    /// Values to check specs with: those of the run as far as they are known, else samples.
+    fn sample_values(&self, scope: &Scope) -> super::policy::substitute::Values {
+        let parameters = self.definition.parameters.iter().map(|parameter| {
+            let known = self.values.and_then(|values| values.get(&parameter.name)).cloned();
+            (parameter.name.clone(), known.unwrap_or_else(|| super::policy::parameters::sample(parameter)))
+        });
+        let sample = |outputs: &BTreeMap<String, ValueType>| {
+            outputs.iter().map(|(name, type_)| (name.clone(), sample_of(*type_))).collect()
+        };
+        super::policy::substitute::Values {
+            run: "sample".to_owned(),
+            parameters: parameters.collect(),
+            outputs: scope.steps.iter().map(|(step, outputs)| (step.clone(), sample(outputs))).collect(),
+        }
+    }
+}

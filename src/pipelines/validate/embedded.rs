@@ -1,0 +1,151 @@
+//! Checks of what is embedded in a step: every reference leads somewhere, and the object that will be made makes sense.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::api::pipeline_step::Files;
+use crate::api::{ModelDeployment, TrainingJob, reserved};
+use crate::cluster::problem::{Problem, check_env, check_template_metadata, primary_container};
+use crate::pipelines::build::FILES_VOLUME;
+use crate::pipelines::policy::places::Embedded;
+use crate::pipelines::policy::references::Reference;
+use crate::pipelines::policy::substitute::{Values, references, substitute};
+use crate::pipelines::policy::when::Scope;
+use crate::pipelines::validate::Work;
+use crate::{serving, training};
+
+/// Checks the work of the step at `path`, and finds the container that counts.
+pub(super) fn check(
+    work: &mut Work,
+    name: &str,
+    path: &str,
+    scope: &Scope,
+    values: &Values,
+    files: Option<&Files>,
+    problems: &mut Vec<Problem>,
+) {
+    let (field, spec, embedded) = match work {
+        Work::Run { template, .. } => ("run", template.parse(), Embedded::PodTemplate),
+        Work::Train(spec) => ("train", spec.parse(), Embedded::Spec),
+        Work::Deploy(deploy) => ("deploy.spec", deploy.spec.parse(), Embedded::Spec),
+    };
+    let path = format!("{path}.{field}");
+    let mut dynamic = BTreeSet::new();
+    let before = problems.len();
+    for found in references(&spec, embedded) {
+        let field = format!("{path}.{}", found.path);
+        match found.what {
+            Ok(reference) => {
+                if let Err(remedy) = check_reference(&reference, scope) {
+                    problems.push(Problem::new(&field, &reference, &remedy));
+                }
+            }
+            Err(text) => {
+                let remedy = "write $(params.NAME), $(steps.STEP.outputs.NAME) or $(run.name); to have it as it stands, write $$(...)";
+                problems.push(Problem::new(&field, text, remedy));
+            }
+        }
+        dynamic.insert(found.path);
+    }
+    if problems.len() > before {
+        return;
+    }
+    let Ok(filled) = substitute(&spec, embedded, values) else { return };
+    if files.is_some() && !matches!(work, Work::Deploy(_)) {
+        let volumes = if embedded == Embedded::PodTemplate {
+            &filled["spec"]["volumes"]
+        } else {
+            &filled["template"]["spec"]["volumes"]
+        };
+        let taken = |volume: &Value| volume["name"].as_str() == Some(FILES_VOLUME);
+        if volumes.as_array().into_iter().flatten().any(taken) {
+            problems.push(Problem::new(
+                &path,
+                format!("volume {FILES_VOLUME}"),
+                "rename it: the run's files are mounted under that name",
+            ));
+        }
+    }
+    let found = match work {
+        Work::Run { container, .. } => {
+            *container = primary_container(&filled, "", &mut Vec::new());
+            check_template(&filled)
+        }
+        Work::Train(_) => {
+            check_object::<TrainingJob>("TrainingJob", name, &filled, |job| training::validate::validate(job).err())
+        }
+        Work::Deploy(deploy) => {
+            check_object::<ModelDeployment>("ModelDeployment", &deploy.name, &filled, |deployment| {
+                serving::validate::validate(deployment).err()
+            })
+        }
+    };
+    // What is wrong with a sample may be right with the true value; that is checked when the step starts.
+    let root = if embedded == Embedded::PodTemplate { "spec.template." } else { "spec." };
+    let is_fixed = |problem: &Problem| {
+        let field = problem.field.strip_prefix(root).unwrap_or(&problem.field);
+        !dynamic.iter().any(|dynamic| field.starts_with(dynamic.as_str()) || dynamic.starts_with(field))
+    };
+    problems.extend(found.into_iter().filter(is_fixed).map(|problem| match embedded {
+        Embedded::PodTemplate => problem.moved("spec.template", &path),
+        Embedded::Spec => problem.moved("spec", &path),
+    }));
+}
+
+fn check_reference(reference: &Reference, scope: &Scope) -> Result<(), String> {
+    match reference {
+        Reference::Parameter(name) if !scope.parameters.contains_key(name) => {
+            Err("add the parameter, or name one that the pipeline has".to_owned())
+        }
+        Reference::Output { step, output } => match scope.steps.get(step) {
+            None => Err(format!("name {step} in dependsOn, or correct it: no such step has ended by then")),
+            Some(outputs) if !outputs.contains_key(output) => {
+                Err(format!("declare the output in step {step}, or name one that it declares"))
+            }
+            Some(_) => Ok(()),
+        },
+        _ => Ok(()),
+    }
+}
+
+/// Checks the template of a pod that runs to its end. Its problems are named as below `spec.template`.
+pub(in crate::pipelines) fn check_template(template: &Value) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if !template["spec"].is_object() {
+        problems.push(Problem::new("spec.template.spec", "missing", "add the pod's spec, with its containers"));
+        return problems;
+    }
+    check_template_metadata(&template["metadata"], "run", &mut problems);
+    let container = primary_container(template, "does the step's work", &mut problems);
+    if let Some(value) = template["spec"].get("restartPolicy").filter(|value| value.as_str() != Some("Never")) {
+        let remedy = "remove it, or set Never: use retries, which start a fresh pod";
+        problems.push(Problem::new("spec.template.spec.restartPolicy", value, remedy));
+    }
+    let containers = template["spec"]["containers"].as_array().into_iter().flatten().enumerate();
+    for (index, candidate) in containers.filter(|(_, candidate)| candidate["name"].as_str() == Some(&container)) {
+        check_env(candidate, index, &|name| name.starts_with(reserved::OWN_PREFIX), "every step", &mut problems);
+    }
+    problems
+}
+
+/// Checks the object of one of our kinds that will be made from a spec.
+pub(in crate::pipelines) fn check_object<K: kube::Resource + serde::de::DeserializeOwned>(
+    kind: &str,
+    name: &str,
+    spec: &Value,
+    validate: impl Fn(&K) -> Option<Vec<Problem>>,
+) -> Vec<Problem> {
+    let object = json!({
+        "apiVersion": "trainyard.dev/v1alpha1",
+        "kind": kind,
+        "metadata": {"name": name, "namespace": "sample", "uid": "sample"},
+        "spec": spec,
+    });
+    match serde_json::from_value::<K>(object) {
+        Ok(object) => validate(&object).unwrap_or_default(),
+        Err(error) => {
+            vec![Problem::new("spec", error, &format!("correct it: it has to be the spec of a {kind}"))]
+        }
+    }
+}
