@@ -1,5 +1,6 @@
 //! Pipeline: steps in order, to be run with arguments.
 #![allow(unreachable_pub, reason = "the schema's derive macro makes a public type within a function")]
+#![allow(clippy::duplicated_attributes, reason = "each column has its type")]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
