@@ -1,10 +1,10 @@
-//! TrainingJobs and ModelDeployments as a user would write them, for fake nodes and for real ones.
+//! Objects of our kinds as a user would write them, for fake nodes and for real ones.
 
 use std::marker::PhantomData;
 
 use serde_json::{Value, json};
 
-use crate::objects::{JOBS, Kind, MODEL_DEPLOYMENTS};
+use crate::objects::{JOBS, Kind, MODEL_DEPLOYMENTS, PIPELINES, RUNS};
 
 /// A manifest of one kind, built up field by field.
 #[derive(Clone)]
@@ -14,6 +14,11 @@ pub(crate) struct Manifest<K>(Value, PhantomData<K>);
 pub(crate) type Job = Manifest<TrainingJob>;
 /// A ModelDeployment.
 pub(crate) type Serving = Manifest<ModelDeployment>;
+
+/// A Pipeline.
+pub(crate) type Steps = Manifest<Pipeline>;
+/// A PipelineRun.
+pub(crate) type Run = Manifest<PipelineRun>;
 
 /// What a manifest is of.
 pub(crate) trait OfKind {
@@ -26,6 +31,20 @@ pub(crate) enum TrainingJob {}
 
 #[derive(Clone)]
 pub(crate) enum ModelDeployment {}
+
+#[derive(Clone)]
+pub(crate) enum Pipeline {}
+
+#[derive(Clone)]
+pub(crate) enum PipelineRun {}
+
+impl OfKind for Pipeline {
+    const KIND: Kind = PIPELINES;
+}
+
+impl OfKind for PipelineRun {
+    const KIND: Kind = RUNS;
+}
 
 impl OfKind for TrainingJob {
     const KIND: Kind = JOBS;
@@ -76,6 +95,69 @@ impl Manifest<ModelDeployment> {
             "spec": {"replicas": replicas, "template": {"spec": {"containers": [container]}}},
         }))
     }
+}
+
+impl Manifest<Pipeline> {
+    /// A pipeline of these steps.
+    pub(crate) fn new(name: &str, steps: &[Value]) -> Self {
+        Self::from(json!({
+            "apiVersion": "trainyard.dev/v1alpha1",
+            "kind": "Pipeline",
+            "metadata": {"name": name},
+            "spec": {"steps": steps},
+        }))
+    }
+}
+
+impl Manifest<PipelineRun> {
+    /// A run of the pipeline of that name.
+    pub(crate) fn of(name: &str, pipeline: &str) -> Self {
+        Self::from(json!({
+            "apiVersion": "trainyard.dev/v1alpha1",
+            "kind": "PipelineRun",
+            "metadata": {"name": name},
+            "spec": {"pipelineRef": {"name": pipeline}},
+        }))
+    }
+
+    /// A run that brings these steps.
+    pub(crate) fn new(name: &str, steps: &[Value]) -> Self {
+        Self::from(json!({
+            "apiVersion": "trainyard.dev/v1alpha1",
+            "kind": "PipelineRun",
+            "metadata": {"name": name},
+            "spec": {"pipeline": {"steps": steps}},
+        }))
+    }
+
+    /// With this argument.
+    pub(crate) fn argument(mut self, name: &str, value: impl Into<Value>) -> Self {
+        let argument = json!({"name": name, "value": value.into()});
+        match &mut self.0["spec"]["arguments"] {
+            Value::Array(arguments) => arguments.push(argument),
+            absent => *absent = json!([argument]),
+        }
+        self
+    }
+}
+
+/// A step that runs a pod, on fake nodes for half a second, with these annotations of e2e/kwok/pods.yaml.
+pub(crate) fn run_step(name: &str, depends_on: &[&str], fake: &[(&str, &str)]) -> Value {
+    let annotations: Value = fake.iter().map(|(key, value)| (fake_annotation(key), Value::from(*value))).collect();
+    json!({
+        "name": name,
+        "dependsOn": depends_on,
+        "run": {
+            "metadata": {"annotations": annotations},
+            "spec": {"containers": [{"name": "main", "image": "example/step:1"}]},
+        },
+    })
+}
+
+/// The step with a further field.
+pub(crate) fn with(mut step: Value, field: &str, value: Value) -> Value {
+    step[field] = value;
+    step
 }
 
 impl<K> Manifest<K> {

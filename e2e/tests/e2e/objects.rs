@@ -14,6 +14,8 @@ pub(crate) struct Kind {
 
 pub(crate) const JOBS: Kind = Kind { group: "/apis/trainyard.dev/v1alpha1", plural: "trainingjobs" };
 pub(crate) const MODEL_DEPLOYMENTS: Kind = Kind { group: "/apis/trainyard.dev/v1alpha1", plural: "modeldeployments" };
+pub(crate) const PIPELINES: Kind = Kind { group: "/apis/trainyard.dev/v1alpha1", plural: "pipelines" };
+pub(crate) const RUNS: Kind = Kind { group: "/apis/trainyard.dev/v1alpha1", plural: "pipelineruns" };
 pub(crate) const PODS: Kind = Kind { group: "/api/v1", plural: "pods" };
 pub(crate) const CLAIMS: Kind = Kind { group: "/api/v1", plural: "persistentvolumeclaims" };
 pub(crate) const SERVICES: Kind = Kind { group: "/api/v1", plural: "services" };

@@ -12,7 +12,8 @@ use tokio::runtime::Handle;
 
 use crate::scenarios::{
     admission, applying, crashes, deletion, failures, fencing, installed, judgement, leadership, lifecycle, naming,
-    real_pods, refusals, serving, serving_fields, serving_real, serving_trouble, suspension, torchrun, training,
+    pipelines, pipelines_end, pipelines_trouble, real_pods, refusals, serving, serving_fields, serving_real,
+    serving_trouble, suspension, torchrun, training,
 };
 use crate::space::Space;
 use crate::suite::Suite;
@@ -122,6 +123,18 @@ fn usual_tests() -> Vec<Test> {
             serving_fields::the_progress_deadline_in_force_is_told,
             serving_fields::of_two_containers_the_named_one_serves,
             serving_fields::a_templates_own_draining_is_kept,
+            pipelines::values_pass_from_step_to_step,
+            pipelines::a_run_trains_and_deploys,
+            pipelines::a_run_keeps_what_it_started_with,
+            pipelines::files_are_mounted_in_every_step,
+            pipelines_end::a_failed_step_is_retried_and_then_told,
+            pipelines_end::a_cancelled_run_stops_and_finishes,
+            pipelines_end::time_limits_stop_pods_and_jobs,
+            pipelines_end::a_false_condition_skips_what_follows,
+            pipelines_end::history_keeps_the_newest_runs,
+            pipelines_end::a_deleted_run_leaves_nothing,
+            pipelines_trouble::a_deployment_of_somebody_else_is_left_alone,
+            pipelines_trouble::outputs_must_be_as_declared,
         }
         Parallel Nothing {
             installed::resources_and_policies_are_accepted,
@@ -132,6 +145,8 @@ fn usual_tests() -> Vec<Test> {
             serving::a_revision_never_changes,
             serving_trouble::bad_deployments_are_refused_with_field_and_remedy,
             serving_trouble::what_the_apiserver_refuses_is_told_in_its_own_words,
+            pipelines_trouble::bad_pipelines_are_told_with_field_and_remedy,
+            pipelines_trouble::bad_runs_are_told_with_field_and_remedy,
         }
         RealPods OwnNode {
             fencing::a_straggler_neither_resolves_nor_joins_the_next_attempt,
@@ -154,6 +169,7 @@ fn usual_tests() -> Vec<Test> {
             crashes::crashes_at_any_moment_change_no_outcome,
             crashes::a_killed_leaders_lease_runs_out,
             serving_trouble::crashes_while_revisions_change_alter_no_outcome,
+            pipelines_end::crashes_at_any_moment_change_no_run,
             leadership::a_graceful_stop_releases_the_lease,
             leadership::a_standby_takes_over_at_once,
         }

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use crate::kubectl::Said;
 use crate::manifest::{Job, Manifest, OfKind, fake_annotation};
 use crate::objects::{
-    ACCOUNTS, CHILDREN, JOBS, Kind, MODEL_DEPLOYMENTS, NAMESPACES, Objects, PODS, holds, is_live, is_observed, label,
-    message, name, owner, state, uid,
+    ACCOUNTS, CHILDREN, JOBS, Kind, MODEL_DEPLOYMENTS, NAMESPACES, Objects, PIPELINES, PODS, RUNS, holds, is_live,
+    is_observed, label, message, name, owner, state, uid,
 };
 use crate::suite::Suite;
 use crate::target::RUN_LABEL;
@@ -53,6 +53,8 @@ impl Space {
     /// Removes what is ours, so that the operator does not mend what the namespace controller takes apart, and the
     /// namespace.
     pub(crate) async fn close(&self) -> Result<()> {
+        self.objects.delete(RUNS, "").await?;
+        self.objects.delete(PIPELINES, "").await?;
         self.objects.delete(JOBS, "").await?;
         self.objects.delete(MODEL_DEPLOYMENTS, "").await?;
         self.cluster().delete(NAMESPACES, &self.namespace).await
@@ -131,6 +133,19 @@ impl Space {
     pub(crate) async fn until_deployment(&self, name: &str, wanted: &str) -> Result<Value> {
         let is = |deployment: &Value| is_observed(deployment) && state(deployment) == wanted;
         self.until(MODEL_DEPLOYMENTS, name, &format!("{name} is {wanted}"), is).await
+    }
+
+    /// Waits until a PipelineRun is in a state, and answers it.
+    pub(crate) async fn until_run(&self, name: &str, wanted: &str) -> Result<Value> {
+        self.until(RUNS, name, &format!("{name} is {wanted}"), |run| state(run) == wanted).await
+    }
+
+    /// The pods of a run's step, in order of attempts.
+    pub(crate) async fn step_pods(&self, run: &str, step: &str) -> Result<Vec<Value>> {
+        let selector = format!("trainyard.dev/run={run},trainyard.dev/step={step}");
+        let mut pods = self.objects.list(PODS, &selector).await?;
+        pods.sort_by_key(|pod| label(pod, "trainyard.dev/attempt").parse::<u32>().unwrap_or_default());
+        Ok(pods)
     }
 
     /// Waits until something is true of an object of ours, and answers the object.
@@ -235,7 +250,8 @@ impl Space {
             &["get", "tj,pods,services,endpointslices", "-o", "wide", "--show-labels=false"][..],
             &["get", "events.events.k8s.io"],
             &["get", "md,deployments,replicasets,controllerrevisions,poddisruptionbudgets", "-o", "wide"],
-            &["get", "tj,md", "-o", r"jsonpath={range .items[*]}{.metadata.name}{' '}{.status}{'\n'}{end}"],
+            &["get", "pl,plr,persistentvolumeclaims", "-o", "wide"],
+            &["get", "tj,md,pl,plr", "-o", r"jsonpath={range .items[*]}{.metadata.name}{' '}{.status}{'\n'}{end}"],
         ] {
             let said = self.kubectl(arguments).await;
             report += &said.map_or_else(|error| format!("{error:#}\n"), |said| said.out + &said.err);

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::kubectl::Kubectl;
 use crate::manifest::{Job, Serving};
-use crate::objects::{JOBS, MODEL_DEPLOYMENTS, name};
+use crate::objects::{JOBS, MODEL_DEPLOYMENTS, PIPELINES, RUNS, name};
 use crate::space::Space;
 use crate::target::manifests;
 
@@ -50,6 +50,8 @@ pub(crate) async fn jobs_and_samples_applied_twice_change_nothing(space: Space) 
             let kind = match object["kind"].as_str() {
                 Some("TrainingJob") => JOBS,
                 Some("ModelDeployment") => MODEL_DEPLOYMENTS,
+                Some("Pipeline") => PIPELINES,
+                Some("PipelineRun") => RUNS,
                 _ => continue,
             };
             let wanted = |object: &Value| object["status"]["observedGeneration"] == 1;
@@ -80,7 +82,9 @@ async fn versions(kubectl: &Kubectl, path: &str) -> Result<Value> {
 }
 
 async fn generations(space: &Space) -> Result<Value> {
-    let mut ours = space.objects.list(JOBS, "").await?;
-    ours.extend(space.objects.list(MODEL_DEPLOYMENTS, "").await?);
+    let mut ours = Vec::new();
+    for kind in [JOBS, MODEL_DEPLOYMENTS, PIPELINES, RUNS] {
+        ours.extend(space.objects.list(kind, "").await?);
+    }
     Ok(ours.iter().map(|object| json!([name(object), object["metadata"]["generation"]])).collect())
 }

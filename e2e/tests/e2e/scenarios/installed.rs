@@ -9,14 +9,16 @@ use crate::space::Space;
 use crate::wait::eventually;
 
 pub(crate) async fn resources_and_policies_are_accepted(space: Space) -> Result<()> {
-    for crd in ["trainingjobs.trainyard.dev", "modeldeployments.trainyard.dev"] {
-        let crd = space.cluster().get(CRDS, crd).await?;
+    for plural in ["trainingjobs", "modeldeployments", "pipelines", "pipelineruns"] {
+        let crd = space.cluster().get(CRDS, &format!("{plural}.trainyard.dev")).await?;
         for type_ in ["Established", "NamesAccepted"] {
             ensure!(holds(&crd, type_), "not {type_}: {}", crd["status"]["conditions"]);
         }
         ensure!(!holds(&crd, "NonStructuralSchema"), "{}", crd["status"]["conditions"]);
     }
-    for name in ["trainyard-training-jobs", "trainyard-model-deployments", "trainyard-revisions"] {
+    for name in
+        ["trainyard-training-jobs", "trainyard-model-deployments", "trainyard-revisions", "trainyard-pipeline-runs"]
+    {
         // The apiserver checks a policy's expressions against the resource's schema some time after it was made.
         let policy = eventually("the policy is checked", async || {
             let policy = space.cluster().get(POLICIES, name).await?;
