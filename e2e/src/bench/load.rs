@@ -105,8 +105,9 @@ pub(super) fn is_ready(object: &Watched, generation: i64) -> bool {
     is_observed(object, generation) && object.status.as_ref().is_some_and(|status| status.holds("Ready"))
 }
 
-fn is_complete(job: &Watched) -> bool {
-    job.status.as_ref().is_some_and(|status| status.holds("Complete"))
+/// Whether a job or a run has ended well.
+pub(super) fn is_complete(object: &Watched) -> bool {
+    object.status.as_ref().is_some_and(|status| status.holds("Complete"))
 }
 
 fn jobs(client: &Client, namespace: &str) -> Api<Watched> {
@@ -239,6 +240,13 @@ pub(super) async fn create_namespace(client: &Client, name: &str) -> Result<()> 
         sleep(POLL).await;
     }
     Ok(())
+}
+
+/// Deletes all runs of a namespace and waits until their pods are gone.
+pub(super) async fn clear_runs(client: &Client, namespace: &str) -> Result<()> {
+    let runs: Api<Watched> = Api::namespaced_with(client.clone(), namespace, &resource("PipelineRun"));
+    runs.delete_collection(&DeleteParams::background(), &ListParams::default()).await?;
+    clear(client, namespace).await
 }
 
 /// Deletes all jobs and pods of a namespace and waits until they are gone.

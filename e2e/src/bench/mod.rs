@@ -2,7 +2,7 @@
 //!
 //! | module | what |
 //! | --- | --- |
-//! | `writes`, `serving`, `throughput`, `latency`, `idle`, `restart`, `replacements` | one benchmark each |
+//! | `writes`, `serving`, `throughput`, `latency`, `idle`, `restart`, `pipelines`, `replacements` | one benchmark each |
 //! | `stage` | the cluster and the operator that they run on |
 //! | `load` | pods and jobs in numbers |
 //! | `audit`, `tally`, `statistics` | what the apiserver's audit log says, counted |
@@ -13,6 +13,7 @@ mod idle;
 mod latency;
 mod load;
 mod machine;
+mod pipelines;
 mod replacements;
 mod report;
 mod restart;
@@ -65,6 +66,8 @@ enum What {
     Restart(restart::Options),
     /// Writes and time for many ModelDeployments at once, against plain Deployments.
     Serving(serving::Options),
+    /// Writes, latency and throughput of PipelineRuns, and what a large one costs.
+    Pipelines(pipelines::Options),
     /// Requests that come in while real pods are replaced; needs root.
     Replacements(replacements::Options),
     /// All of them in one cluster.
@@ -100,6 +103,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
             restart::run(&mut stage, &options, &mut report).await?;
         }
         What::Serving(options) => serving::run(&stage, &options, &mut report).await?,
+        What::Pipelines(options) => pipelines::run(&stage, &options, &mut report).await?,
         What::Replacements(options) => replacements::run(&stage, &options, &mut report).await?,
         What::All { save } => {
             all(&mut stage, &mut report).await?;
@@ -121,6 +125,7 @@ async fn all(stage: &mut Stage, report: &mut Report) -> Result<()> {
     writes::run(stage, &defaults()?, report).await?;
     latency::run(stage, &defaults()?, report).await?;
     serving::run(stage, &defaults()?, report).await?;
+    pipelines::run(stage, &defaults()?, report).await?;
     let throughput: throughput::Options = defaults()?;
     let longer = throughput::Options { jobs: vec![1_000], run_for: "3s".to_owned(), ..throughput.clone() };
     throughput::run(stage, &longer, report).await?;

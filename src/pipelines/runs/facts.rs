@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
 use crate::api::conditions::{READY, STALLED, find, holds};
 use crate::api::{ModelDeployment, TrainingJob};
+use crate::cluster::guard::{Guarded, Unreadable};
 use crate::cluster::index::{Child, ChildMeta, Owner};
 use crate::cluster::port::Resource;
 use crate::names;
@@ -82,6 +84,23 @@ impl From<TrainingJob> for JobFacts {
     }
 }
 
+/// A job that cannot be read stalls the step that it belongs to, and no other.
+impl From<Guarded<TrainingJob>> for JobFacts {
+    fn from(job: Guarded<TrainingJob>) -> Self {
+        match job.0 {
+            Ok(job) => JobFacts::from(job),
+            Err(Unreadable { error, metadata, .. }) => JobFacts {
+                meta: ChildMeta::new(&metadata),
+                progress: JobProgress::Stalled,
+                message: format!("it cannot be read: {error}"),
+                // What cannot be read is not changed either.
+                is_asked_to_stop: true,
+                ..JobFacts::default()
+            },
+        }
+    }
+}
+
 /// What is kept of a ModelDeployment that a run deployed last: it is found under that run, which does not own it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ServingFacts {
@@ -115,17 +134,37 @@ impl Child for ServingFacts {
     }
 }
 
+/// Identity of a ModelDeployment, with the run that deployed it last in place of an owner.
+fn deployed(metadata: &ObjectMeta) -> ChildMeta {
+    let text = |map: &Option<BTreeMap<String, String>>, key| {
+        map.as_ref().and_then(|map| map.get(key)).cloned().unwrap_or_default()
+    };
+    let run = Owner {
+        kind: Resource::PipelineRun.kind().to_owned(),
+        name: text(&metadata.labels, names::LABEL_RUN),
+        uid: text(&metadata.annotations, names::ANNOTATION_RUN_UID),
+    };
+    ChildMeta { owner: Some(run), ..ChildMeta::new(metadata) }
+}
+
+/// A deployment that cannot be read fails the step that waits for it, and no other.
+impl From<Guarded<ModelDeployment>> for ServingFacts {
+    fn from(deployment: Guarded<ModelDeployment>) -> Self {
+        match deployment.0 {
+            Ok(deployment) => ServingFacts::from(deployment),
+            Err(Unreadable { error, metadata, .. }) => ServingFacts {
+                meta: deployed(&metadata),
+                progress: ServingProgress::Stalled,
+                message: format!("it cannot be read: {error}"),
+                ..ServingFacts::default()
+            },
+        }
+    }
+}
+
 impl From<ModelDeployment> for ServingFacts {
     fn from(deployment: ModelDeployment) -> Self {
-        let mut meta = ChildMeta::new(&deployment.metadata);
-        let text = |map: &Option<BTreeMap<String, String>>, key| {
-            map.as_ref().and_then(|map| map.get(key)).cloned().unwrap_or_default()
-        };
-        meta.owner = Some(Owner {
-            kind: Resource::PipelineRun.kind().to_owned(),
-            name: text(&deployment.metadata.labels, names::LABEL_RUN),
-            uid: text(&deployment.metadata.annotations, names::ANNOTATION_RUN_UID),
-        });
+        let meta = deployed(&deployment.metadata);
         let Some(status) = deployment.status else { return ServingFacts { meta, ..ServingFacts::default() } };
         let is_current = status.observed_generation == deployment.metadata.generation;
         let progress = match () {

@@ -66,7 +66,8 @@ pub(super) fn advance(view: &View, prepared: &Prepared) -> Plan<PipelineRunStatu
     };
     wake_at = earliest(wake_at, run_deadline(view, prepared).filter(|_| next.stopped.is_none() && !all_ended));
     let mut plan = view.say(next, &situation, Some(pipeline.steps.len()));
-    for at in [wake_at, refusal.map(|refusal| refusal.until), view.memory.writes.doubt_at()] {
+    let asked_again = view.memory.writes.refusal.as_ref().map(|refusal| refusal.until);
+    for at in [wake_at, asked_again, view.memory.writes.doubt_at()] {
         plan = plan.waking_at(at);
     }
     plan.checks = checks;
@@ -76,8 +77,7 @@ pub(super) fn advance(view: &View, prepared: &Prepared) -> Plan<PipelineRunStatu
 
 /// What is refused for a reason of its own fails its step; what is only late has to be waited for, and so has the claim.
 fn holds_everything_up(view: &View, refusal: &Refusal) -> bool {
-    refusal.name == view.record_name()
-        || matches!(refusal.kind, RefusalKind::Quota | RefusalKind::Unanswered | RefusalKind::Leftover)
+    refusal.name == view.record_name() || matches!(refusal.kind, RefusalKind::Quota | RefusalKind::Unanswered)
 }
 
 fn run_deadline(view: &View, prepared: &Prepared) -> Option<Timestamp> {

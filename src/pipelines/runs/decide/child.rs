@@ -189,6 +189,9 @@ fn look_for(view: &View, prepared: &Prepared, step: &ValidStep, attempt: u32, na
                 ),
                 is_final: true,
             }),
+            (RefusalKind::Leftover, Work::Deploy(_)) => {
+                Finding::held_up(format!("ModelDeployment {name} is being deleted; it is made again when it is gone"))
+            }
             (RefusalKind::Content, _) => Finding::failed(format!("the apiserver refuses {}", refusal.message)),
             (RefusalKind::Foreign, _) => Finding::failed(refusal.message.clone()),
             (RefusalKind::Quota | RefusalKind::Unanswered | RefusalKind::Leftover, _) => {
