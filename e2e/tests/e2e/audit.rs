@@ -24,9 +24,18 @@ pub(crate) struct Entry {
     pub(crate) path: String,
     /// What the authorizer said.
     pub(crate) allowed: bool,
+    /// Whether it made an object.
+    pub(crate) created: bool,
 }
 
 impl Entry {
+    /// The rights that it needed: an apply that makes its object needs to be allowed to create it too.
+    pub(crate) fn rights(&self) -> impl Iterator<Item = String> {
+        let Entry { verb, group, resource, .. } = self;
+        let creates = (verb == "patch" && self.created).then_some("create");
+        [verb.as_str()].into_iter().chain(creates).map(move |verb| format!("{verb} {group}/{resource}"))
+    }
+
     /// Whether it changes anything but the lease, which is renewed all the time.
     pub(crate) fn is_write(&self) -> bool {
         !matches!(self.verb.as_str(), "get" | "list" | "watch") && self.resource != "leases"
@@ -72,6 +81,7 @@ fn entry(event: &Value) -> Entry {
         resource: format!("{}{slash}{subresource}", text(reference, "/resource")),
         namespace: text(reference, "/namespace").to_owned(),
         path: text(event, "/requestURI").to_owned(),
+        created: event["responseStatus"]["code"] == 201,
         allowed: event["annotations"]["authorization.k8s.io/decision"] == "allow",
     }
 }

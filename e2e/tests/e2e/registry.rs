@@ -12,8 +12,8 @@ use tokio::runtime::Handle;
 
 use crate::scenarios::{
     admission, applying, crashes, deletion, failures, fencing, installed, judgement, leadership, lifecycle, naming,
-    pipelines, pipelines_end, pipelines_trouble, real_pods, refusals, serving, serving_fields, serving_real,
-    serving_trouble, suspension, torchrun, training,
+    pipelines, pipelines_end, pipelines_real, pipelines_trouble, real_pods, refusals, serving, serving_fields,
+    serving_real, serving_trouble, suspension, torchrun, training,
 };
 use crate::space::Space;
 use crate::suite::Suite;
@@ -160,6 +160,7 @@ fn usual_tests() -> Vec<Test> {
             real_pods::memory_is_named_as_the_cause,
             real_pods::restricted_namespaces_run_restricted_pods,
             real_pods::nothing_is_left,
+            pipelines_real::values_and_files_reach_programs_as_they_are,
             serving_real::replaced_under_load_without_a_lost_request,
             serving_real::a_revision_that_crashes_leaves_the_old_one_serving,
             serving_real::a_model_from_a_volume_is_served_read_only,

@@ -161,8 +161,7 @@ pub(crate) async fn rights_suffice_and_are_all_used(space: Space) -> Result<()> 
         println!("whether every right is used was not checked: only some tests run");
         return Ok(());
     }
-    let used: BTreeSet<String> =
-        entries.iter().map(|entry| format!("{} {}/{}", entry.verb, entry.group, entry.resource)).collect();
+    let used: BTreeSet<String> = entries.iter().flat_map(|entry| entry.rights()).collect();
     let excused: BTreeSet<String> = UNUSED.iter().map(|(right, _)| (*right).to_owned()).collect();
     let idle: Vec<String> =
         granted()?.into_iter().filter(|right| !used.contains(right) && !excused.contains(right)).collect();

@@ -13,6 +13,7 @@ pub(crate) mod lifecycle;
 pub(crate) mod naming;
 pub(crate) mod pipelines;
 pub(crate) mod pipelines_end;
+pub(crate) mod pipelines_real;
 pub(crate) mod pipelines_trouble;
 pub(crate) mod real_pods;
 pub(crate) mod refusals;
