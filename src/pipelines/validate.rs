@@ -13,8 +13,8 @@ use jiff::SignedDuration;
 use serde_json::Value;
 
 use super::policy::graph::{Fault, Graph, graph};
-use super::policy::parameters::{check_declaration, sample_of};
-use super::policy::when::{Scope, When};
+use super::policy::parameters::{check_declaration, sample};
+use super::policy::when::{Scope, Types, When};
 use crate::api::pipeline_step::{
     Deploy, Files, MAX_FINALLY, MAX_PARAMETERS, MAX_STEPS, Output, Parameter, PipelineDefinition, Step,
 };
@@ -156,7 +156,7 @@ pub fn validate(
     let (graphs, finals) = (order(steps, "steps", &mut problems), order(finally, "finally", &mut problems));
     let mut valid = Vec::new();
     if let (Some(graph), Some(finals)) = (graphs, finals) {
-        let mut reader = Reader { definition, path, values, problems: &mut problems };
+        let mut reader = Reader::new(definition, path, values, &mut problems);
         valid.extend(reader.read_all(steps, &graph, false));
         valid.extend(reader.read_all(finally, &finals, true));
     }
@@ -247,48 +247,70 @@ fn tell(fault: &Fault, path: &str, field: &str, steps: &[Step]) -> Problem {
 struct Reader<'a> {
     definition: &'a PipelineDefinition,
     path: &'a str,
-    values: Option<&'a BTreeMap<String, Value>>,
+    /// Types of the parameters.
+    parameters: Types,
+    /// Parameters to check specs with: those of the run as far as they are known, else samples.
+    samples: BTreeMap<String, Value>,
+    /// What each step reports.
+    outputs: BTreeMap<String, Types>,
     problems: &'a mut Vec<Problem>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn new(
+        definition: &'a PipelineDefinition,
+        path: &'a str,
+        values: Option<&BTreeMap<String, Value>>,
+        problems: &'a mut Vec<Problem>,
+    ) -> Self {
+        let parameters = definition.parameters.iter();
+        let samples = parameters.clone().map(|parameter| {
+            let known = values.and_then(|values| values.get(&parameter.name)).cloned();
+            (parameter.name.clone(), known.unwrap_or_else(|| sample(parameter)))
+        });
+        let outputs = |step: &Step| -> Types {
+            let declared = if step.deploy.is_some() { deploy_outputs() } else { step.outputs.clone() };
+            declared.into_iter().map(|output| (output.name, output.type_.unwrap_or_default())).collect()
+        };
+        let all = definition.steps.iter().chain(&definition.finally);
+        Reader {
+            definition,
+            path,
+            samples: samples.collect(),
+            parameters: parameters.map(|each| (each.name.clone(), each.type_.unwrap_or_default())).collect(),
+            outputs: all.map(|step| (step.name.clone(), outputs(step))).collect(),
+            problems,
+        }
+    }
+
     fn read_all(&mut self, steps: &[Step], graph: &Graph, is_final: bool) -> Vec<ValidStep> {
         let field = if is_final { "finally" } else { "steps" };
+        let positions: BTreeMap<&str, usize> =
+            steps.iter().enumerate().map(|(position, step)| (step.name.as_str(), position)).collect();
         let read = |position: &usize| {
-            let mut earlier: BTreeSet<&str> =
-                graph.earlier[*position].iter().map(|earlier| steps[*earlier].name.as_str()).collect();
-            if is_final {
-                earlier.extend(self.definition.steps.iter().map(|step| step.name.as_str()));
-            }
-            self.read(&steps[*position], &format!("{field}[{position}]"), is_final, &earlier)
+            let has_ended = |name: &str| match positions.get(name) {
+                Some(other) => graph.earlier[*position].contains(other),
+                // All others have ended before the first step of `finally`.
+                None => is_final,
+            };
+            self.read(&steps[*position], &format!("{field}[{position}]"), is_final, &has_ended)
         };
         graph.order.iter().filter_map(read).collect()
     }
 
-    /// What may be referred to when the steps named `earlier` have ended.
-    fn scope(&self, earlier: &BTreeSet<&str>) -> Scope {
-        let all = self.definition.steps.iter().chain(&self.definition.finally);
-        let outputs = |step: &Step| -> BTreeMap<String, ValueType> {
-            let declared = if step.deploy.is_some() { deploy_outputs() } else { step.outputs.clone() };
-            declared.into_iter().map(|output| (output.name, output.type_.unwrap_or_default())).collect()
-        };
-        let parameters = self.definition.parameters.iter();
-        Scope {
-            parameters: parameters.map(|each| (each.name.clone(), each.type_.unwrap_or_default())).collect(),
-            steps: all
-                .filter(|step| earlier.contains(step.name.as_str()))
-                .map(|step| (step.name.clone(), outputs(step)))
-                .collect(),
-        }
-    }
-
-    fn read(&mut self, step: &Step, below: &str, is_final: bool, earlier: &BTreeSet<&str>) -> Option<ValidStep> {
+    fn read(
+        &mut self,
+        step: &Step,
+        below: &str,
+        is_final: bool,
+        has_ended: &dyn Fn(&str) -> bool,
+    ) -> Option<ValidStep> {
         let Step { name, depends_on, when, run, train, deploy, outputs, retries, timeout } = step;
         let path = format!("{}.{below}", self.path);
         let before = self.problems.len();
         shape::check_time(&format!("{path}.timeout"), *timeout, self.problems);
         shape::check_outputs(outputs, &path, self.problems);
-        let scope = self.scope(earlier);
+        let scope = Scope { parameters: &self.parameters, steps: &self.outputs, has_ended };
         let mut work = match (run, train, deploy) {
             (Some(template), None, None) => Some(Work::Run { template: template.clone(), container: String::new() }),
             (None, Some(spec), None) => Some(Work::Train(spec.clone())),
@@ -305,12 +327,11 @@ impl Reader<'_> {
             shape::check_deploy(step, &path, self.problems);
         }
         if let Some(work) = &mut work {
-            let samples = self.sample_values(&scope);
             let mounted = self.definition.files.as_ref();
-            embedded::check(work, name, &path, &scope, &samples, mounted, self.problems);
+            embedded::check(work, name, &path, &scope, &self.samples, mounted, self.problems);
         }
         let when = when.as_ref().and_then(|text| {
-            let read = When::new(text, scope);
+            let read = When::new(text, &scope);
             read.map_err(|remedy| self.problems.push(Problem::new(&format!("{path}.when"), text, &remedy))).ok()
         });
         let (limit, backoff) = retries.clone().map_or((0, None), |retries| (retries.limit, retries.backoff));
@@ -341,21 +362,5 @@ impl Reader<'_> {
             max_backoff: backoff.max.map_or(DEFAULT_MAX_BACKOFF, Duration::signed),
             timeout: timeout.map(Duration::signed),
         })
-    }
-
-    /// Values to check specs with: those of the run as far as they are known, else samples.
-    fn sample_values(&self, scope: &Scope) -> super::policy::substitute::Values {
-        let parameters = self.definition.parameters.iter().map(|parameter| {
-            let known = self.values.and_then(|values| values.get(&parameter.name)).cloned();
-            (parameter.name.clone(), known.unwrap_or_else(|| super::policy::parameters::sample(parameter)))
-        });
-        let sample = |outputs: &BTreeMap<String, ValueType>| {
-            outputs.iter().map(|(name, type_)| (name.clone(), sample_of(*type_))).collect()
-        };
-        super::policy::substitute::Values {
-            run: "sample".to_owned(),
-            parameters: parameters.collect(),
-            outputs: scope.steps.iter().map(|(step, outputs)| (step.clone(), sample(outputs))).collect(),
-        }
     }
 }

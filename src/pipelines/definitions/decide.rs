@@ -15,7 +15,6 @@ use crate::cluster::plan::{Action, Plan, Publish};
 use crate::cluster::port::{ObjectId, Resource};
 use crate::cluster::problem::Problem;
 use crate::pipelines::runs::status::State;
-use crate::pipelines::validate::validate;
 
 const DEFAULT_HISTORY: i32 = 10;
 /// How its runs go is written at most this often, so that fifty runs at once cost a few writes.
@@ -29,8 +28,8 @@ pub fn decide(pipeline: &Pipeline, runs: &[Arc<RunFacts>], memory: &Memory, now:
     if pipeline.metadata.deletion_timestamp.is_some() {
         return Plan::status_only(status, Publish::Now);
     }
-    let PipelineSpec { definition, successful_runs_history_limit, failed_runs_history_limit } = &pipeline.spec;
-    let mut problems = validate(definition, "spec", None).err().unwrap_or_default();
+    let PipelineSpec { definition: _, successful_runs_history_limit, failed_runs_history_limit } = &pipeline.spec;
+    let mut problems = memory.checked.as_ref().map(|(_, problems)| problems.clone()).unwrap_or_default();
     let mut limit = |field: &str, value: Option<i32>| {
         let value = value.unwrap_or(DEFAULT_HISTORY);
         if !(0..=MAX_RUN_HISTORY).contains(&value) {

@@ -2,13 +2,15 @@
 
 use jiff::Timestamp;
 
-use crate::api::PipelineRun;
+use crate::api::{Pipeline, PipelineRun};
 use crate::cluster::guard::Guarded;
 use crate::cluster::index::{Child, ChildMeta, Owner};
 use crate::cluster::managed::Remembers;
 use crate::cluster::port::Resource;
+use crate::cluster::problem::Problem;
 use crate::cluster::writes::Writes;
 use crate::pipelines::runs::status::{State, is_finished};
+use crate::pipelines::validate::validate;
 
 /// What is kept of a run: it is found under the Pipeline that its status names, which does not own it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -72,6 +74,20 @@ impl From<Guarded<PipelineRun>> for RunFacts {
 pub struct Memory {
     /// Our own recent writes.
     pub writes: Writes,
+    /// A generation of the spec and what is wrong with it: every news of a run leads to a reconcile, and a pipeline may have
+    /// hundreds of steps.
+    pub checked: Option<(Option<i64>, Vec<Problem>)>,
+}
+
+impl Memory {
+    /// Checks the spec if it is not the one that was checked last.
+    pub fn check(&mut self, pipeline: &Pipeline) {
+        let generation = pipeline.metadata.generation;
+        if self.checked.as_ref().is_none_or(|(checked, _)| *checked != generation) {
+            let problems = validate(&pipeline.spec.definition, "spec", None).err().unwrap_or_default();
+            self.checked = Some((generation, problems));
+        }
+    }
 }
 
 impl<S> Remembers<S> for Memory {

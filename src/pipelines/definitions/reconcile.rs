@@ -55,5 +55,6 @@ pub async fn reconcile<A: ApiServer>(
         return Ok(Reconciled::stale(now));
     }
     memory.writes.catch_up(std::iter::empty(), now);
+    memory.check(pipeline);
     carry_out(api, pipeline, memory, |memory| decide(pipeline, runs, memory, now), now).await
 }

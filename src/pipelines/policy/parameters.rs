@@ -13,6 +13,9 @@ use crate::cluster::problem::Problem;
 /// Longest text of one value, in bytes: values stand in the run's status and in the specs of its pods.
 const LONGEST_VALUE: usize = 4_096;
 
+/// Most bytes that all values of a run may have.
+const MOST_BYTES: usize = 64 * 1_024;
+
 /// Whether a value is of a type. A whole number is a number too; a number that is whole by value, as 3.0, is no integer.
 pub fn is_of(type_: ValueType, value: &Value) -> bool {
     match type_ {
@@ -156,6 +159,11 @@ pub fn effective(parameters: &[Parameter], arguments: &[Argument]) -> Result<BTr
             }
         }
     }
+    let bytes: usize = values.values().map(|value| value.to_string().len()).sum();
+    if bytes > MOST_BYTES {
+        let remedy = format!("give at most {MOST_BYTES} in all: what is larger belongs in a file");
+        problems.push(Problem::new("spec.arguments", format!("{bytes} bytes"), &remedy));
+    }
     if problems.is_empty() { Ok(values) } else { Err(problems) }
 }
 
@@ -241,6 +249,15 @@ mod tests {
              spec.arguments[2].name: p: give each argument once; \
              spec.arguments: q is missing: add an argument: a whole number, without quotes"
         );
+    }
+
+    #[test]
+    fn all_values_together_fit_into_a_status() {
+        let parameters: Vec<Parameter> = (0..20).map(|index| parameter(json!({"name": format!("p{index}")}))).collect();
+        let arguments: Vec<Argument> =
+            (0..20).map(|index| Argument { name: format!("p{index}"), value: "x".repeat(4_000).into() }).collect();
+        let message = told(effective(&parameters, &arguments).unwrap_err());
+        assert!(message.starts_with("spec.arguments: 80040 bytes: give at most 65536 in all"), "{message}");
     }
 
     #[test]

@@ -5,32 +5,45 @@
 //! expression is bounded by its length.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
 
 use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators};
 use cel::objects::ValueType as CelType;
 use cel::parser::PrattParser;
-use cel::{Context, ExecutionError, Value as CelValue};
+use cel::{Context, Env, ExecutionError, Value as CelValue};
 use serde_json::Value;
 
 use crate::api::ValueType;
 use crate::api::pipeline_step::MAX_WHEN;
 
-/// What an expression may refer to, and of which type it is.
-#[derive(Clone, Debug, Default)]
-pub struct Scope {
+/// Names and their types.
+pub type Types = BTreeMap<String, ValueType>;
+
+/// What may be referred to at a step.
+#[derive(Clone, Copy)]
+pub struct Scope<'a> {
     /// Parameters.
-    pub parameters: BTreeMap<String, ValueType>,
-    /// Steps that have ended by then, and what each of them reports.
-    pub steps: BTreeMap<String, BTreeMap<String, ValueType>>,
+    pub parameters: &'a Types,
+    /// All steps, and what each of them reports.
+    pub steps: &'a BTreeMap<String, Types>,
+    /// Whether the step of that name has ended by then.
+    pub has_ended: &'a dyn Fn(&str) -> bool,
+}
+
+impl<'a> Scope<'a> {
+    /// What a step reports that has ended by then.
+    pub fn step(&self, name: &str) -> Option<&'a Types> {
+        self.steps.get(name).filter(|_| (self.has_ended)(name))
+    }
 }
 
 /// What an expression is evaluated with.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy)]
 pub struct Facts<'a> {
     /// Parameters.
-    pub parameters: BTreeMap<&'a str, &'a Value>,
-    /// Steps: their state, and what they reported if they succeeded.
-    pub steps: BTreeMap<&'a str, (&'a str, &'a BTreeMap<String, Value>)>,
+    pub parameters: &'a BTreeMap<String, Value>,
+    /// State of the step of that name, and what it reported if it succeeded.
+    pub step: &'a dyn Fn(&str) -> Option<(&'a str, &'a BTreeMap<String, Value>)>,
 }
 
 /// Deepest nesting of an expression. Parser and evaluation recurse, and no text of a user's may exhaust the stack.
@@ -38,12 +51,22 @@ const DEEPEST: u16 = 32;
 /// Most operators, references and literals of an expression.
 const MOST_NODES: usize = 250;
 
+/// CEL's standard functions, looked up once.
+static STANDARD: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
+
 /// An expression that can be evaluated.
 #[derive(Debug)]
 pub struct When {
     text: String,
     expression: IdedExpr,
-    scope: Scope,
+    used: Used,
+}
+
+/// What an expression refers to, and the types of that. Only this is looked up for it: a run may have hundreds of steps.
+#[derive(Clone, Debug, Default)]
+struct Used {
+    parameters: Types,
+    steps: BTreeMap<String, Types>,
 }
 
 impl When {
@@ -51,7 +74,7 @@ impl When {
     ///
     /// # Errors
     /// What is wrong with it, and what to do.
-    pub fn new(text: &str, scope: Scope) -> Result<When, String> {
+    pub fn new(text: &str, scope: &Scope) -> Result<When, String> {
         if text.len() > MAX_WHEN {
             return Err(format!("{} bytes: write at most {MAX_WHEN}", text.len()));
         }
@@ -60,9 +83,9 @@ impl When {
             let first = errors.errors.first().map(|error| error.msg.clone()).unwrap_or_default();
             format!("write a CEL expression, such as steps.evaluate.outputs.accuracy >= 0.95: {first}")
         })?;
-        check_references(&expression, &scope)?;
-        let samples = Samples::of(&scope);
-        let context = samples.context();
+        let mut used = Used::default();
+        check_references(&expression, scope, &mut used)?;
+        let context = used.sample();
         check_types(&expression, &context)?;
         match CelValue::resolve(&expression, &context) {
             Ok(value) => match value.type_of() {
@@ -73,7 +96,7 @@ impl When {
             },
             Err(error) => tell_type_error(&error)?,
         }
-        Ok(When { text: text.to_owned(), expression, scope })
+        Ok(When { text: text.to_owned(), expression, used })
     }
 
     /// The expression as it was written.
@@ -86,7 +109,7 @@ impl When {
     /// # Errors
     /// Why it cannot be said: a division by zero, an output that was not reported.
     pub fn holds(&self, facts: &Facts) -> Result<bool, String> {
-        match CelValue::resolve(&self.expression, &context(&self.scope, facts)) {
+        match CelValue::resolve(&self.expression, &self.used.context(facts)) {
             Ok(CelValue::Bool(holds)) => Ok(holds),
             Ok(other) => Err(format!("it is neither true nor false, but {}", named(&other.type_of()))),
             Err(ExecutionError::NoSuchKey(key)) => {
@@ -95,13 +118,6 @@ impl When {
             Err(error) => Err(error.to_string()),
         }
     }
-}
-
-/// What a reference leads to.
-enum Path<'a> {
-    Parameter(&'a str),
-    State(&'a str),
-    Output(&'a str, &'a str),
 }
 
 /// The names after the variable that a chain of selections begins with: `steps.a["b"]` gives steps, a and b.
@@ -125,24 +141,20 @@ fn names(expression: &Expr) -> Option<Vec<&str>> {
     }
 }
 
-fn check_references(expression: &IdedExpr, scope: &Scope) -> Result<(), String> {
+fn check_references(expression: &IdedExpr, scope: &Scope, used: &mut Used) -> Result<(), String> {
     if let Some(names) = names(&expression.expr) {
-        return check_path(&names, scope);
+        return check_path(&names, scope, used);
     }
+    let mut check = |part: &IdedExpr| check_references(part, scope, used);
     match &expression.expr {
         Expr::Comprehension(_) => {
             Err("loops (all, exists, exists_one, map, filter) are not allowed: remove it".to_owned())
         }
-        Expr::Call(call) => {
-            let parts = call.target.iter().map(AsRef::as_ref).chain(&call.args);
-            parts.into_iter().try_for_each(|part| check_references(part, scope))
-        }
-        Expr::Select(select) => check_references(&select.operand, scope),
-        Expr::List(list) => list.elements.iter().try_for_each(|element| check_references(element, scope)),
+        Expr::Call(call) => call.target.iter().map(AsRef::as_ref).chain(&call.args).try_for_each(check),
+        Expr::Select(select) => check(&select.operand),
+        Expr::List(list) => list.elements.iter().try_for_each(check),
         Expr::Map(map) => map.entries.iter().try_for_each(|entry| match &entry.expr {
-            EntryExpr::MapEntry(entry) => {
-                check_references(&entry.key, scope).and_then(|()| check_references(&entry.value, scope))
-            }
+            EntryExpr::MapEntry(entry) => check(&entry.key).and_then(|()| check(&entry.value)),
             EntryExpr::StructField(_) => Ok(()),
         }),
         Expr::Struct(_) => Err("messages are not allowed: use params and steps only".to_owned()),
@@ -150,36 +162,46 @@ fn check_references(expression: &IdedExpr, scope: &Scope) -> Result<(), String> 
     }
 }
 
-fn check_path(names: &[&str], scope: &Scope) -> Result<(), String> {
-    let path = match names {
-        ["params", parameter] => Path::Parameter(parameter),
-        ["steps", step, "state"] => Path::State(step),
-        ["steps", step, "outputs", output] => Path::Output(step, output),
+/// Looks a reference up, and takes note of it.
+fn check_path(names: &[&str], scope: &Scope, used: &mut Used) -> Result<(), String> {
+    let ended = |step: &str| {
+        scope.step(step).ok_or_else(|| {
+            let known = scope.steps.keys().filter(|name| (scope.has_ended)(name));
+            format!("steps.{step}: no such step has ended by then: name it in dependsOn; {}", one_of(known))
+        })
+    };
+    match names {
+        ["params", name] => {
+            let type_ = scope.parameters.get(*name).ok_or_else(|| {
+                format!("params.{name}: there is no such parameter: {}", one_of(scope.parameters.keys()))
+            })?;
+            used.parameters.insert((*name).to_owned(), *type_);
+        }
+        ["steps", step, "state"] => {
+            ended(step)?;
+            used.steps.entry((*step).to_owned()).or_default();
+        }
+        ["steps", step, "outputs", output] => {
+            let outputs = ended(step)?;
+            let type_ = outputs.get(*output).ok_or_else(|| {
+                let known = one_of(outputs.keys());
+                format!("steps.{step}.outputs.{output}: the step declares no such output: {known}")
+            })?;
+            used.steps.entry((*step).to_owned()).or_default().insert((*output).to_owned(), *type_);
+        }
         ["params" | "steps", ..] => {
             let written = names.join(".");
             return Err(format!("{written}: write params.NAME, steps.STEP.outputs.NAME or steps.STEP.state"));
         }
         [other, ..] => return Err(format!("{other}: there is no such variable: use params and steps")),
-        [] => return Ok(()),
-    };
-    match path {
-        Path::Parameter(name) if !scope.parameters.contains_key(name) => {
-            Err(format!("params.{name}: there is no such parameter: {}", one_of(scope.parameters.keys())))
-        }
-        Path::State(step) | Path::Output(step, _) if !scope.steps.contains_key(step) => Err(format!(
-            "steps.{step}: no such step has ended by then: name it in dependsOn; {}",
-            one_of(scope.steps.keys())
-        )),
-        Path::Output(step, output) if !scope.steps[step].contains_key(output) => Err(format!(
-            "steps.{step}.outputs.{output}: the step declares no such output: {}",
-            one_of(scope.steps[step].keys())
-        )),
-        _ => Ok(()),
+        [] => {}
     }
+    Ok(())
 }
 
+/// Names that there are, as many as help.
 fn one_of<'a>(names: impl Iterator<Item = &'a String>) -> String {
-    let names: Vec<&str> = names.map(String::as_str).collect();
+    let names: Vec<&str> = names.take(10).map(String::as_str).collect();
     if names.is_empty() { "there are none".to_owned() } else { format!("there are {}", names.join(", ")) }
 }
 
@@ -249,53 +271,37 @@ fn tell_type_error(error: &ExecutionError) -> Result<(), String> {
     }
 }
 
-/// A value of the right type for everything that an expression may refer to.
-struct Samples {
-    scope: Scope,
-    parameters: BTreeMap<String, Value>,
-    outputs: BTreeMap<String, BTreeMap<String, Value>>,
-}
-
-impl Samples {
-    fn of(scope: &Scope) -> Samples {
-        let sample = |types: &BTreeMap<String, ValueType>| -> BTreeMap<String, Value> {
+impl Used {
+    /// A context in which everything that is referred to has a value of its type.
+    fn sample(&self) -> Context<'static, 'static> {
+        let sample = |types: &Types| -> BTreeMap<String, Value> {
             types.iter().map(|(name, type_)| (name.clone(), super::parameters::sample_of(*type_))).collect()
         };
-        let outputs = scope.steps.iter().map(|(step, outputs)| (step.clone(), sample(outputs))).collect();
-        Samples { scope: scope.clone(), parameters: sample(&scope.parameters), outputs }
+        let parameters = sample(&self.parameters);
+        let outputs: BTreeMap<String, _> =
+            self.steps.iter().map(|(step, outputs)| (step.clone(), sample(outputs))).collect();
+        let step = |name: &str| outputs.get(name).map(|outputs| ("Succeeded", outputs));
+        self.context(&Facts { parameters: &parameters, step: &step })
     }
 
-    fn context(&self) -> Context<'static, 'static> {
-        let facts = Facts {
-            parameters: self.parameters.iter().map(|(name, value)| (name.as_str(), value)).collect(),
-            steps: self.outputs.iter().map(|(step, outputs)| (step.as_str(), ("Succeeded", outputs))).collect(),
+    /// A context with what is referred to.
+    fn context(&self, facts: &Facts) -> Context<'static, 'static> {
+        let typed = |types: &Types, values: &BTreeMap<String, Value>| -> BTreeMap<String, CelValue> {
+            let value =
+                |(name, type_): (&String, &ValueType)| Some((name.clone(), cel_value(*type_, values.get(name)?)));
+            types.iter().filter_map(value).collect()
         };
-        context(&self.scope, &facts)
+        let steps = self.steps.iter().filter_map(|(name, types)| {
+            let (state, outputs) = (facts.step)(name)?;
+            let state = CelValue::String(state.to_owned().into());
+            let fields = [("state".to_owned(), state), ("outputs".to_owned(), as_map(typed(types, outputs)))];
+            Some((name.clone(), as_map(fields.into())))
+        });
+        let mut context = Context::with_env(STANDARD.clone());
+        context.add_variable_from_value("params", as_map(typed(&self.parameters, facts.parameters)));
+        context.add_variable_from_value("steps", as_map(steps.collect()));
+        context
     }
-}
-
-fn context(scope: &Scope, facts: &Facts) -> Context<'static, 'static> {
-    let typed = |types: &BTreeMap<String, ValueType>, name: &str, value: &Value| {
-        cel_value(types.get(name).copied().unwrap_or_default(), value)
-    };
-    let parameters: BTreeMap<String, CelValue> = (facts.parameters.iter())
-        .map(|(name, value)| ((*name).to_owned(), typed(&scope.parameters, name, value)))
-        .collect();
-    let none = BTreeMap::new();
-    let steps: BTreeMap<String, CelValue> = (facts.steps.iter())
-        .map(|(step, (state, outputs))| {
-            let types = scope.steps.get(*step).unwrap_or(&none);
-            let outputs = outputs.iter().map(|(name, value)| (name.clone(), typed(types, name, value)));
-            let outputs: BTreeMap<String, CelValue> = outputs.collect();
-            let state = CelValue::String((*state).to_owned().into());
-            let fields = [("state".to_owned(), state), ("outputs".to_owned(), as_map(outputs))];
-            ((*step).to_owned(), as_map(fields.into()))
-        })
-        .collect();
-    let mut context = Context::default();
-    context.add_variable_from_value("params", as_map(parameters));
-    context.add_variable_from_value("steps", as_map(steps));
-    context
 }
 
 fn as_map(fields: BTreeMap<String, CelValue>) -> CelValue {
@@ -323,40 +329,39 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn scope() -> Scope {
-        let types =
-            |pairs: &[(&str, ValueType)]| pairs.iter().map(|(name, type_)| ((*name).to_owned(), *type_)).collect();
-        Scope {
-            parameters: types(&[
-                ("least", ValueType::Number),
-                ("epochs", ValueType::Integer),
-                ("env", ValueType::String),
-                ("learning-rate", ValueType::Number),
-                ("fast", ValueType::Boolean),
-            ]),
-            steps: BTreeMap::from([
-                ("evaluate".to_owned(), types(&[("accuracy", ValueType::Number), ("note", ValueType::String)])),
-                ("train".to_owned(), types(&[])),
-            ]),
-        }
+    /// Reads an expression of a step before which `evaluate` and `train` have ended, and `deploy` has not.
+    fn read(text: &str) -> Result<When, String> {
+        let types = |pairs: &[(&str, ValueType)]| {
+            pairs.iter().map(|(name, type_)| ((*name).to_owned(), *type_)).collect::<Types>()
+        };
+        let parameters = types(&[
+            ("least", ValueType::Number),
+            ("epochs", ValueType::Integer),
+            ("env", ValueType::String),
+            ("learning-rate", ValueType::Number),
+            ("fast", ValueType::Boolean),
+        ]);
+        let steps = BTreeMap::from([
+            ("evaluate".to_owned(), types(&[("accuracy", ValueType::Number), ("note", ValueType::String)])),
+            ("train".to_owned(), types(&[])),
+            ("deploy".to_owned(), types(&[("url", ValueType::String)])),
+        ]);
+        When::new(text, &Scope { parameters: &parameters, steps: &steps, has_ended: &|name| name != "deploy" })
     }
 
     #[test]
     fn an_expression_decides() {
-        let (least, epochs, env, rate, fast) = (json!(1), json!(3), json!("prod"), json!(0.5), json!(false));
+        let parameters = json!({"least": 1, "epochs": 3, "env": "prod", "learning-rate": 0.5, "fast": false});
+        let parameters: BTreeMap<String, Value> = serde_json::from_value(parameters).unwrap();
         let outputs: BTreeMap<String, Value> =
             serde_json::from_value(json!({"accuracy": 1, "note": "it's \"fine\""})).unwrap();
         let none = BTreeMap::new();
-        let facts = Facts {
-            parameters: BTreeMap::from([
-                ("least", &least),
-                ("epochs", &epochs),
-                ("env", &env),
-                ("learning-rate", &rate),
-                ("fast", &fast),
-            ]),
-            steps: BTreeMap::from([("evaluate", ("Succeeded", &outputs)), ("train", ("Failed", &none))]),
+        let step = |name: &str| match name {
+            "evaluate" => Some(("Succeeded", &outputs)),
+            "train" => Some(("Failed", &none)),
+            _ => None,
         };
+        let facts = Facts { parameters: &parameters, step: &step };
         for (text, expected) in [
             ("steps.evaluate.outputs.accuracy >= 0.95", true),
             ("steps.evaluate.outputs.accuracy >= 1", true),
@@ -371,15 +376,15 @@ mod tests {
             ("params.epochs == 3.0", true),
             ("true", true),
         ] {
-            let when = When::new(text, scope()).unwrap_or_else(|error| panic!("{text}: {error}"));
+            let when = read(text).unwrap_or_else(|error| panic!("{text}: {error}"));
             assert_eq!(when.holds(&facts), Ok(expected), "{text}");
         }
-        let divided = When::new("1 / (params.epochs - 3) > 0", scope()).unwrap();
+        let divided = read("1 / (params.epochs - 3) > 0").unwrap();
         assert!(divided.holds(&facts).is_err());
-        let facts = Facts { steps: BTreeMap::from([("evaluate", ("Skipped", &none))]), ..facts };
-        let missing = When::new("steps.evaluate.outputs.accuracy > 0.5", scope()).unwrap();
+        let facts = Facts { step: &|_| Some(("Skipped", &none)), ..facts };
+        let missing = read("steps.evaluate.outputs.accuracy > 0.5").unwrap();
         assert!(missing.holds(&facts).unwrap_err().contains("was not reported"));
-        let asked = When::new("steps.evaluate.state == 'Succeeded' && steps.evaluate.outputs.accuracy > 0.5", scope());
+        let asked = read("steps.evaluate.state == 'Succeeded' && steps.evaluate.outputs.accuracy > 0.5");
         assert_eq!(asked.unwrap().holds(&facts), Ok(false));
     }
 
@@ -407,7 +412,7 @@ mod tests {
             ("params.env.shout() == 'X'", "its types do not fit"),
             (&long, "1619 bytes: write at most 1024"),
         ] {
-            let error = When::new(text, scope()).map(|_| ()).unwrap_err();
+            let error = read(text).map(|_| ()).unwrap_err();
             assert!(error.starts_with(expected), "{text}: {error}");
         }
     }
@@ -418,16 +423,16 @@ mod tests {
             "[ -~]{1,3}", Just("params.env".to_owned()), Just("(".to_owned()), Just("[".to_owned()), Just(" && ".to_owned()),
             Just("!".to_owned()), Just("-".to_owned()), Just("'é'".to_owned()), Just("9223372036854775808".to_owned()),
         ], 0..40)) {
-            let _ = When::new(&parts.concat(), scope());
+            let _ = read(&parts.concat());
         }
     }
 
     #[test]
     fn depth_makes_no_overflow() {
         for open in ["(", "[", "!", "-", "{", "a.b(", "1+("] {
-            let _ = When::new(&open.repeat(MAX_WHEN / open.len()), scope());
+            let _ = read(&open.repeat(MAX_WHEN / open.len()));
             let closed = open.repeat(200) + "1" + &")".repeat(200);
-            let _ = When::new(&closed, scope());
+            let _ = read(&closed);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Checks of what is embedded in a step: every reference leads somewhere, and the object that will be made makes sense.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -8,6 +8,7 @@ use crate::api::pipeline_step::Files;
 use crate::api::{ModelDeployment, TrainingJob, reserved};
 use crate::cluster::problem::{Problem, check_env, check_template_metadata, primary_container};
 use crate::pipelines::build::FILES_VOLUME;
+use crate::pipelines::policy::parameters::sample_of;
 use crate::pipelines::policy::places::Embedded;
 use crate::pipelines::policy::references::Reference;
 use crate::pipelines::policy::substitute::{Values, references, substitute};
@@ -21,7 +22,7 @@ pub(super) fn check(
     name: &str,
     path: &str,
     scope: &Scope,
-    values: &Values,
+    parameters: &BTreeMap<String, Value>,
     files: Option<&Files>,
     problems: &mut Vec<Problem>,
 ) {
@@ -31,13 +32,13 @@ pub(super) fn check(
         Work::Deploy(deploy) => ("deploy.spec", deploy.spec.parse(), Embedded::Spec),
     };
     let path = format!("{path}.{field}");
-    let mut dynamic = BTreeSet::new();
+    let (mut dynamic, mut values) = (BTreeSet::new(), Values { run: "sample".to_owned(), ..Values::default() });
     let before = problems.len();
     for found in references(&spec, embedded) {
         let field = format!("{path}.{}", found.path);
         match found.what {
             Ok(reference) => {
-                if let Err(remedy) = check_reference(&reference, scope) {
+                if let Err(remedy) = give_sample(&reference, scope, parameters, &mut values) {
                     problems.push(Problem::new(&field, &reference, &remedy));
                 }
             }
@@ -51,7 +52,7 @@ pub(super) fn check(
     if problems.len() > before {
         return;
     }
-    let Ok(filled) = substitute(&spec, embedded, values) else { return };
+    let Ok(filled) = substitute(&spec, embedded, &values) else { return };
     if files.is_some() && !matches!(work, Work::Deploy(_)) {
         let volumes = if embedded == Embedded::PodTemplate {
             &filled["spec"]["volumes"]
@@ -93,20 +94,28 @@ pub(super) fn check(
     }));
 }
 
-fn check_reference(reference: &Reference, scope: &Scope) -> Result<(), String> {
+/// Looks a reference up, and gives it a value to check the spec with.
+fn give_sample(
+    reference: &Reference,
+    scope: &Scope,
+    parameters: &BTreeMap<String, Value>,
+    values: &mut Values,
+) -> Result<(), String> {
     match reference {
-        Reference::Parameter(name) if !scope.parameters.contains_key(name) => {
-            Err("add the parameter, or name one that the pipeline has".to_owned())
+        Reference::Parameter(name) => {
+            let value = parameters.get(name).ok_or("add the parameter, or name one that the pipeline has")?;
+            values.parameters.insert(name.clone(), value.clone());
         }
-        Reference::Output { step, output } => match scope.steps.get(step) {
-            None => Err(format!("name {step} in dependsOn, or correct it: no such step has ended by then")),
-            Some(outputs) if !outputs.contains_key(output) => {
-                Err(format!("declare the output in step {step}, or name one that it declares"))
-            }
-            Some(_) => Ok(()),
-        },
-        _ => Ok(()),
+        Reference::Output { step, output } => {
+            let missing = || format!("name {step} in dependsOn, or correct it: no such step has ended by then");
+            let outputs = scope.step(step).ok_or_else(missing)?;
+            let undeclared = || format!("declare the output in step {step}, or name one that it declares");
+            let type_ = outputs.get(output).ok_or_else(undeclared)?;
+            values.outputs.entry(step.clone()).or_default().insert(output.clone(), sample_of(*type_));
+        }
+        Reference::RunName => {}
     }
+    Ok(())
 }
 
 /// Checks the template of a pod that runs to its end. Its problems are named as below `spec.template`.

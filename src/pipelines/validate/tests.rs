@@ -188,7 +188,8 @@ fn what_documents_and_samples_show_makes_sense() {
     let readme = include_str!("../../../README.md");
     let shown = readme.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
     let samples = ["pipeline.yaml"].map(|file| {
-        std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config/samples").join(file)).unwrap()
+        std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config/samples").join(file))
+            .unwrap()
     });
     let mut seen = 0;
     for text in shown.chain(samples.iter().flat_map(|text| text.split("\n---\n"))) {

@@ -1,7 +1,5 @@
 //! Advancing a run: what became of its steps, which steps start, and what has to be made or stopped for that.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -214,12 +212,8 @@ fn open(prepared: &Prepared, step: &ValidStep, next: &PipelineRunStatus) -> Opti
         return None;
     }
     let Some(when) = &step.when else { return Some(Opened::Starts) };
-    let facts = Facts {
-        parameters: next.parameters.iter().map(|(name, value)| (name.as_str(), value)).collect(),
-        steps: (next.steps.iter())
-            .map(|(name, step)| (name.as_str(), (step.state.as_str(), &step.outputs)))
-            .collect::<BTreeMap<_, _>>(),
-    };
+    let step = |name: &str| next.steps.get(name).map(|step| (step.state.as_str(), &step.outputs));
+    let facts = Facts { parameters: &next.parameters, step: &step };
     match when.holds(&facts) {
         Ok(true) => Some(Opened::Starts),
         Ok(false) => skipped(format!("when is false: {}", when.text())),
