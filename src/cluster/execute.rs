@@ -1,7 +1,6 @@
 //! Carrying out a plan: checks, then actions, through the one door to the apiserver.
 
 use futures::stream::{self, StreamExt};
-use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -10,7 +9,7 @@ use super::index::Child;
 use super::plan::{Action, Check};
 use super::pod::{PodFacts, WatchedPod};
 use super::port::{ApiError, ApiServer, ObjectId, Resource};
-use super::workload::RevisionFacts;
+use super::workload::{RevisionFacts, WatchedRevision};
 use crate::names;
 
 /// Pods created or deleted at a time. Enough to hide the apiserver's latency, few enough that one large job leaves room
@@ -169,7 +168,7 @@ async fn verify<A: ApiServer>(api: &A, check: &Check) -> Result<Option<String>, 
         }
         Check::RevisionIsNew { owner, owner_uid, number, hash } => {
             let revisions: Vec<RevisionFacts> =
-                live_children::<_, ControllerRevision, _>(api, Resource::ControllerRevision, owner, owner_uid).await?;
+                live_children::<_, WatchedRevision, _>(api, Resource::ControllerRevision, owner, owner_uid).await?;
             let known = revisions.into_iter().find(|known| known.number >= *number || known.hash == *hash);
             Ok(known.map(|known| format!("{} is there already", known.meta.name)))
         }

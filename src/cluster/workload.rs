@@ -1,14 +1,18 @@
 //! Deployments, their revisions, Services and PodDisruptionBudgets as far as a controller looks at them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::index::{Child, ChildMeta};
 use crate::names;
@@ -88,15 +92,56 @@ impl Child for RevisionFacts {
     }
 }
 
-impl From<ControllerRevision> for RevisionFacts {
-    fn from(revision: ControllerRevision) -> Self {
+/// A ControllerRevision as it comes from a watch. Its data is skipped over without recursion: what a user nested too deeply
+/// for the parser must not stop the watch of everybody's records.
+#[derive(Clone, Debug, Deserialize)]
+pub struct WatchedRevision {
+    #[serde(default)]
+    metadata: ObjectMeta,
+    #[serde(default)]
+    revision: i64,
+    #[serde(default)]
+    data: Option<Box<RawValue>>,
+}
+
+impl kube::Resource for WatchedRevision {
+    type DynamicType = ();
+    type Scope = NamespaceResourceScope;
+
+    fn kind(_: &()) -> Cow<'_, str> {
+        ControllerRevision::kind(&())
+    }
+
+    fn group(_: &()) -> Cow<'_, str> {
+        ControllerRevision::group(&())
+    }
+
+    fn version(_: &()) -> Cow<'_, str> {
+        ControllerRevision::version(&())
+    }
+
+    fn plural(_: &()) -> Cow<'_, str> {
+        ControllerRevision::plural(&())
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+impl From<WatchedRevision> for RevisionFacts {
+    fn from(revision: WatchedRevision) -> Self {
         RevisionFacts {
             meta: ChildMeta::new(&revision.metadata),
             number: revision.revision,
             hash: annotation(&revision.metadata, names::ANNOTATION_REVISION_HASH),
             change: annotation(&revision.metadata, names::ANNOTATION_CHANGE),
             created: revision.metadata.creation_timestamp.map(|time| time.0).unwrap_or_default(),
-            data: revision.data.map(|data| data.0.to_string()).unwrap_or_default().into(),
+            data: revision.data.map(|data| data.get().into()).unwrap_or_default(),
         }
     }
 }
@@ -191,6 +236,17 @@ fn annotation(meta: &ObjectMeta, key: &str) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_record_is_kept_however_deep_it_is() {
+        let deep = format!("{}1{}", "[".repeat(5_000), "]".repeat(5_000));
+        let text = format!(r#"{{"metadata": {{"name": "r"}}, "revision": 2, "data": {deep}}}"#);
+        let facts = RevisionFacts::from(serde_json::from_str::<WatchedRevision>(&text).unwrap());
+        assert_eq!((facts.number, facts.data.len()), (2, deep.len()));
+        let tree = json!({"metadata": {}, "revision": 1, "data": {"a": [1, 2]}});
+        let facts = RevisionFacts::from(serde_json::from_value::<WatchedRevision>(tree).unwrap());
+        assert_eq!(&*facts.data, r#"{"a":[1,2]}"#);
+    }
 
     #[test]
     fn keeps_what_decisions_need() {

@@ -26,6 +26,9 @@ const DEFAULT_MOUNT_PATH: &str = "/mnt/files";
 const DEFAULT_BACKOFF: SignedDuration = SignedDuration::from_secs(1);
 const DEFAULT_MAX_BACKOFF: SignedDuration = SignedDuration::from_mins(5);
 
+/// Kubernetes' own (kubernetes.io/docs/concepts/storage/persistent-volumes).
+const ACCESS_MODES: [&str; 4] = ["ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"];
+
 /// A pipeline that makes sense, with every default filled in.
 #[derive(Debug)]
 pub struct ValidPipeline {
@@ -196,6 +199,13 @@ fn check_files(files: &Files, path: &str, problems: &mut Vec<Problem>) -> ValidF
     let claim = match (claim, size) {
         (Some(claim), None) => Claim::Given(claim.clone()),
         (None, Some(size)) => {
+            if !size.contains(|c: char| ('1'..='9').contains(&c)) {
+                problems.push(Problem::new(&format!("{path}.size"), size, "give a size above 0, such as 10Gi"));
+            }
+            for mode in access_modes.iter().filter(|mode| !ACCESS_MODES.contains(&mode.as_str())) {
+                let remedy = format!("give one of {}", ACCESS_MODES.join(", "));
+                problems.push(Problem::new(&format!("{path}.accessModes"), mode, &remedy));
+            }
             let access_modes = match access_modes.as_slice() {
                 [] => vec!["ReadWriteOnce".to_owned()],
                 modes => modes.to_vec(),

@@ -1,7 +1,7 @@
 //! The controller of ModelDeployments: what it watches, and what it reconciles by.
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt;
@@ -16,6 +16,7 @@ use crate::cluster::pod::WatchedPod;
 use crate::cluster::port::ApiError;
 use crate::cluster::reconcile::Reconciled;
 use crate::cluster::watch::{Shared, locked};
+use crate::cluster::workload::WatchedRevision;
 use crate::names::LABEL_DEPLOYMENT;
 use crate::server::metrics::Kind;
 
@@ -27,7 +28,7 @@ impl Controlled for ModelDeployment {
         vec![
             feeding.watch::<WatchedPod, _>(LABEL_DEPLOYMENT, |caches| &mut caches.pods),
             feeding.watch::<Deployment, _>(LABEL_DEPLOYMENT, |caches| &mut caches.deployments),
-            feeding.watch::<ControllerRevision, _>(LABEL_DEPLOYMENT, |caches| &mut caches.revisions),
+            feeding.watch::<WatchedRevision, _>(LABEL_DEPLOYMENT, |caches| &mut caches.revisions),
             feeding.watch::<Service, _>(LABEL_DEPLOYMENT, |caches| &mut caches.routes),
             feeding.watch::<PodDisruptionBudget, _>(LABEL_DEPLOYMENT, |caches| &mut caches.budgets),
         ]

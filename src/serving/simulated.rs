@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use serde_json::Value;
@@ -16,6 +16,7 @@ use crate::api::ModelDeployment;
 use crate::cluster::index::OwnerKey;
 use crate::cluster::pod::WatchedPod;
 use crate::cluster::port::{ObjectId, Resource};
+use crate::cluster::workload::WatchedRevision;
 use crate::names;
 use crate::testing::json;
 use crate::testing::operator::{Delivery, SimulatedOperator};
@@ -45,7 +46,7 @@ impl SimulatedOperator for Operator {
             Resource::Pod => delivery.feed_children(&mut caches.pods, |pod: WatchedPod| pod.into()),
             Resource::Deployment => delivery.feed_children(&mut caches.deployments, |child: Deployment| child.into()),
             Resource::ControllerRevision => {
-                delivery.feed_children(&mut caches.revisions, |record: ControllerRevision| record.into())
+                delivery.feed_children(&mut caches.revisions, |record: WatchedRevision| record.into())
             }
             Resource::Service => delivery.feed_children(&mut caches.routes, |service: Service| service.into()),
             Resource::PodDisruptionBudget => {

@@ -42,10 +42,21 @@ pub fn decide(pipeline: &Pipeline, runs: &[Arc<RunFacts>], memory: &Memory, now:
 
     let mut new = status.clone();
     new.runs = Some(counts(runs));
-    if let Some(last) = last_run(runs) {
-        new.last_run = Some(last);
+    // Runs are deleted, and what the last one came to stays.
+    let finish = |last: &Option<LastRun>| last.as_ref().map(|last| last.finish_time.0);
+    let last = last_run(runs);
+    if finish(&last) >= finish(&new.last_run) {
+        new.last_run = last;
     }
+    let is_told = |run: &RunFacts| {
+        let is_last = new.last_run.as_ref().is_some_and(|last| last.name == run.meta.name);
+        !is_last || new.last_run == status.last_run
+    };
     let seen = Seen { now: whole_second(now), generation: pipeline.metadata.generation };
+    // A limit that makes no sense deletes nothing.
+    let limits = successful.zip(failed);
+    let surplus = limits.map(|(successful, failed)| surplus(runs.iter().map(AsRef::as_ref), successful, failed));
+    let surplus: Vec<&RunFacts> = surplus.into_iter().flatten().filter(|run| is_told(run)).collect();
     describe(&mut new, &problems, seen);
     let last = memory.writes.published_at.or(memory.writes.noticed_at).unwrap_or(now);
     let publish = match differs_materially(&status, &new) {
@@ -53,17 +64,13 @@ pub fn decide(pipeline: &Pipeline, runs: &[Arc<RunFacts>], memory: &Memory, now:
         false => Publish::By(last + PROGRESS_INTERVAL),
     };
     let mut plan = Plan::status_only(new, publish);
-    // A limit that makes no sense deletes nothing.
-    if let (Some(successful), Some(failed)) = (successful, failed) {
-        let surplus = surplus(runs.iter().map(AsRef::as_ref), successful, failed);
-        plan = plan.waking_at((surplus.len() > MOST_DELETIONS).then_some(now));
-        plan.actions = (surplus.into_iter().take(MOST_DELETIONS))
-            .map(|run| Action::Delete {
-                id: ObjectId::new(Resource::PipelineRun, &run.meta.namespace, &run.meta.name),
-                uid: run.meta.uid.clone(),
-            })
-            .collect();
-    }
+    plan = plan.waking_at((surplus.len() > MOST_DELETIONS).then_some(now));
+    plan.actions = (surplus.into_iter().take(MOST_DELETIONS))
+        .map(|run| Action::Delete {
+            id: ObjectId::new(Resource::PipelineRun, &run.meta.namespace, &run.meta.name),
+            uid: run.meta.uid.clone(),
+        })
+        .collect();
     plan
 }
 
@@ -84,4 +91,37 @@ fn last_run(runs: &[Arc<RunFacts>]) -> Option<LastRun> {
     let (last, run) =
         finished.max_by(|(one, a), (other, b)| one.at.cmp(&other.at).then_with(|| a.meta.name.cmp(&b.meta.name)))?;
     Some(LastRun { name: run.meta.name.clone(), result: last.result.as_str().to_owned(), finish_time: Time(last.at) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::index::ChildMeta;
+    use crate::pipelines::definitions::facts::Finished;
+    use serde_json::json;
+
+    fn run(name: &str, at: i64, result: State) -> Arc<RunFacts> {
+        let finished = Some(Finished { at: Timestamp::from_second(at).unwrap(), result });
+        let meta = ChildMeta { name: name.into(), namespace: "ns".into(), ..ChildMeta::default() };
+        Arc::new(RunFacts { meta, finished, is_deleted: false })
+    }
+
+    #[test]
+    fn what_the_last_run_came_to_is_told_before_it_is_deleted_and_stays() {
+        let step = json!({"name": "a", "run": {"spec": {"containers": [{"name": "c"}]}}});
+        let mut pipeline: Pipeline = serde_json::from_value(json!({
+            "apiVersion": "trainyard.dev/v1alpha1", "kind": "Pipeline", "metadata": {"name": "p", "generation": 1},
+            "spec": {"steps": [step], "failedRunsHistoryLimit": 0},
+        }))
+        .unwrap();
+        let (memory, now) = (Memory::default(), Timestamp::from_second(100).unwrap());
+        let last = |plan: &Plan<PipelineStatus>| plan.status.last_run.as_ref().map(|last| last.name.clone());
+        let runs = [run("good", 1, State::Succeeded), run("bad", 2, State::Failed)];
+        let plan = decide(&pipeline, &runs, &memory, now);
+        assert_eq!((last(&plan).as_deref(), plan.actions.len()), (Some("bad"), 0));
+        pipeline.status = Some(plan.status);
+        assert_eq!(decide(&pipeline, &runs, &memory, now).actions.len(), 1);
+        let plan = decide(&pipeline, &runs[..1], &memory, now);
+        assert_eq!(last(&plan).as_deref(), Some("bad"), "an older success hides no failure");
+    }
 }

@@ -29,7 +29,8 @@ pub struct Graph {
 
 /// Puts steps in order; each is given as its name and the names that it depends on.
 ///
-/// Errors: names that occur twice or do not exist, all of them; with none of these, the first cycle.
+/// # Errors
+/// Names that occur twice or do not exist, all of them; with none of these, the first cycle.
 pub fn graph(steps: &[(&str, &[String])]) -> Result<Graph, Vec<Fault>> {
     let mut faults = Vec::new();
     let mut positions = BTreeMap::new();

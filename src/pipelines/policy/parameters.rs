@@ -72,7 +72,11 @@ fn remedy(parameter: &Parameter, value: &Value) -> Option<String> {
 
 /// Equal as numbers, 1 and 1.0 too, or equal.
 fn same(one: &Value, other: &Value) -> bool {
-    one == other || one.as_f64().zip(other.as_f64()).is_some_and(|(one, other)| one == other)
+    // Large whole numbers that differ may be one as doubles.
+    let is_whole = |value: &Value| value.is_i64() || value.is_u64();
+    one == other
+        || !(is_whole(one) && is_whole(other))
+            && one.as_f64().zip(other.as_f64()).is_some_and(|(one, other)| one == other)
 }
 
 /// Checks the declaration of a parameter at `path`.

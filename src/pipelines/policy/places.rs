@@ -32,7 +32,8 @@ enum Segment<'a> {
 /// Rebuilds a spec with each string replaced by what `replace` makes of it, given the string's path and place.
 /// Names of fields are no strings in this sense.
 ///
-/// Errors: the first that `replace` returns.
+/// # Errors
+/// The first that `replace` returns.
 pub fn map_strings<E>(
     spec: &Value,
     embedded: Embedded,

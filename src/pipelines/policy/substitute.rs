@@ -61,7 +61,8 @@ pub fn references(spec: &Value, embedded: Embedded) -> Vec<Found<Result<Referenc
 /// A string of one of our own kinds' fields that is nothing but a reference becomes the value itself, so that
 /// `replicas: $(params.replicas)` is a number; everywhere else a value becomes text.
 ///
-/// Errors: the first reference that has no value.
+/// # Errors
+/// The first reference that has no value.
 pub fn substitute(spec: &Value, embedded: Embedded, values: &Values) -> Result<Value, Found<Reference>> {
     map_strings(spec, embedded, &mut |path, place, text| {
         let pieces = pieces(text);

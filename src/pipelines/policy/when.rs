@@ -37,13 +37,16 @@ impl<'a> Scope<'a> {
     }
 }
 
+/// State of a step, and what it reported.
+pub type StepFacts<'a> = (&'a str, &'a BTreeMap<String, Value>);
+
 /// What an expression is evaluated with.
 #[derive(Clone, Copy)]
 pub struct Facts<'a> {
     /// Parameters.
     pub parameters: &'a BTreeMap<String, Value>,
     /// State of the step of that name, and what it reported if it succeeded.
-    pub step: &'a dyn Fn(&str) -> Option<(&'a str, &'a BTreeMap<String, Value>)>,
+    pub step: &'a dyn Fn(&str) -> Option<StepFacts<'a>>,
 }
 
 /// Deepest nesting of an expression. Parser and evaluation recurse, and no text of a user's may exhaust the stack.

@@ -1,7 +1,6 @@
 //! The controller of PipelineRuns: what it watches, and what it reconciles by.
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt;
 use kube::core::PartialObjectMeta;
@@ -18,6 +17,7 @@ use crate::cluster::pod::WatchedPod;
 use crate::cluster::port::ApiError;
 use crate::cluster::reconcile::Reconciled;
 use crate::cluster::watch::{Shared, locked};
+use crate::cluster::workload::WatchedRevision;
 use crate::names::LABEL_RUN;
 use crate::server::metrics::Kind;
 
@@ -30,7 +30,7 @@ impl Controlled for PipelineRun {
             feeding.watch::<WatchedPod, _>(LABEL_RUN, |caches| &mut caches.pods),
             feeding.watch::<Guarded<TrainingJob>, _>(LABEL_RUN, |caches| &mut caches.jobs),
             feeding.watch::<Guarded<ModelDeployment>, _>(LABEL_RUN, |caches| &mut caches.deployments),
-            feeding.watch::<ControllerRevision, _>(LABEL_RUN, |caches| &mut caches.records),
+            feeding.watch::<WatchedRevision, _>(LABEL_RUN, |caches| &mut caches.records),
             feeding.watch::<PartialObjectMeta<PersistentVolumeClaim>, _>(LABEL_RUN, |caches| &mut caches.claims),
         ]
     }

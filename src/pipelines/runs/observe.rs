@@ -12,13 +12,16 @@ use crate::cluster::index::{Child, ChildMeta};
 use crate::cluster::managed::Remembers;
 use crate::cluster::pod::PodFacts;
 use crate::cluster::port::Resource;
+use crate::cluster::retry::wait_before;
 use crate::cluster::workload::RevisionFacts;
 use crate::cluster::writes::Writes;
 use crate::pipelines::build::record::Record;
 use crate::pipelines::validate::{ValidPipeline, validate};
 
-/// A Pipeline that is missing is looked for again after this long.
+/// A Pipeline that is missing is looked for again after this long, and twice as long each further time.
 const PIPELINE_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
+/// The longest that a Pipeline is not looked for.
+const LONGEST_PIPELINE_INTERVAL: SignedDuration = SignedDuration::from_secs(40);
 
 /// The children of a run, as the caches have them; each cache may lag behind the cluster, and behind the others.
 #[derive(Clone, Debug, Default)]
@@ -74,12 +77,14 @@ pub struct PipelineRead {
     pub pipeline: Result<Option<Box<Pipeline>>, String>,
     /// When it was read.
     pub read_at: Timestamp,
+    /// How often it has been.
+    pub reads: i32,
 }
 
 impl PipelineRead {
     /// When to read it again.
     pub fn due_at(&self) -> Timestamp {
-        self.read_at + PIPELINE_INTERVAL
+        self.read_at + wait_before(self.reads, PIPELINE_INTERVAL, LONGEST_PIPELINE_INTERVAL)
     }
 }
 

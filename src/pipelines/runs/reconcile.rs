@@ -10,6 +10,7 @@ use super::status::{Situation, describe};
 use crate::api::conditions::Seen;
 use crate::api::{PipelineRun, PipelineRunStatus};
 use crate::cluster::managed::{Managed, Said};
+use crate::cluster::plan::earliest;
 use crate::cluster::port::{ApiError, ApiServer, EventDraft, ObjectId, Resource};
 use crate::cluster::problem::Problem;
 use crate::cluster::reconcile::{Reconciled, carry_out, is_behind};
@@ -55,7 +56,10 @@ pub async fn reconcile<A: ApiServer>(
     }
     memory.catch_up(observed, now);
     look_at_pipeline(api, run, memory, now).await?;
-    carry_out(api, run, memory, |memory| decide(run, observed, memory, now), now).await
+    let done = carry_out(api, run, memory, |memory| decide(run, observed, memory, now), now).await?;
+    // What was created just now and never comes into a cache is looked for even if nothing else happens.
+    let doubt_at = memory.writes.doubt_at().filter(|_| done.changed);
+    Ok(Reconciled { wake_at: earliest(done.wake_at, doubt_at), ..done })
 }
 
 /// Reads the Pipeline that a run names, until the run has its record.
@@ -76,6 +80,7 @@ async fn look_at_pipeline<A: ApiServer>(
     let namespace = run.metadata.namespace.as_deref().unwrap_or_default();
     let live = api.read(&ObjectId::new(Resource::Pipeline, namespace, &named.name)).await?;
     let pipeline = live.map(serde_json::from_value).transpose().map_err(|error| error.to_string());
-    memory.pipeline = Some(PipelineRead { pipeline, read_at: now });
+    let reads = memory.pipeline.as_ref().map_or(0, |read| read.reads).saturating_add(1);
+    memory.pipeline = Some(PipelineRead { pipeline, read_at: now, reads });
     Ok(())
 }

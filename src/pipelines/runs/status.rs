@@ -208,6 +208,9 @@ fn words(step: &StepStatus) -> &str {
 }
 
 fn ended(status: &PipelineRunStatus) -> String {
+    if status.start_time.is_none() {
+        return "the run was cancelled (spec.cancel) before it started".to_owned();
+    }
     let count = |state| in_state(status, state).count();
     let (succeeded, skipped, cancelled) =
         (count(StepState::Succeeded), count(StepState::Skipped), count(StepState::Cancelled));

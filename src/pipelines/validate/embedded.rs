@@ -14,7 +14,10 @@ use crate::pipelines::policy::references::Reference;
 use crate::pipelines::policy::substitute::{Values, references, substitute};
 use crate::pipelines::policy::when::Scope;
 use crate::pipelines::validate::Work;
-use crate::{serving, training};
+use crate::{names, serving, training};
+
+/// Field of a problem with a spec that cannot even be read.
+const UNREADABLE: &str = "spec";
 
 /// Checks the work of the step at `path`, and finds the container that counts.
 pub(super) fn check(
@@ -52,6 +55,7 @@ pub(super) fn check(
     if problems.len() > before {
         return;
     }
+    check_names_are_fixed(work, &path, &dynamic, problems);
     let Ok(filled) = substitute(&spec, embedded, &values) else { return };
     if files.is_some() && !matches!(work, Work::Deploy(_)) {
         let volumes = if embedded == Embedded::PodTemplate {
@@ -84,7 +88,11 @@ pub(super) fn check(
     };
     // What is wrong with a sample may be right with the true value; that is checked when the step starts.
     let root = if embedded == Embedded::PodTemplate { "spec.template." } else { "spec." };
+    let has_dynamic_fields = embedded == Embedded::Spec && dynamic.iter().any(|path| !path.starts_with("template."));
     let is_fixed = |problem: &Problem| {
+        if problem.field == UNREADABLE {
+            return !has_dynamic_fields;
+        }
         let field = problem.field.strip_prefix(root).unwrap_or(&problem.field);
         !dynamic.iter().any(|dynamic| field.starts_with(dynamic.as_str()) || dynamic.starts_with(field))
     };
@@ -92,6 +100,30 @@ pub(super) fn check(
         Embedded::PodTemplate => problem.moved("spec.template", &path),
         Embedded::Spec => problem.moved("spec", &path),
     }));
+}
+
+/// What names the container whose end is the step's, and how long a job is kept, is not left to values or to the user: the run
+/// has to find both.
+fn check_names_are_fixed(work: &Work, path: &str, dynamic: &BTreeSet<String>, problems: &mut Vec<Problem>) {
+    let names_container = |path: &&String| {
+        path.ends_with(names::ANNOTATION_DEFAULT_CONTAINER)
+            || (path.starts_with("spec.containers[") && path.ends_with("].name"))
+    };
+    match work {
+        Work::Run { .. } => {
+            for dynamic in dynamic.iter().filter(names_container) {
+                let remedy = "write the name out: the container whose end is the step's must be known";
+                problems.push(Problem::new(&format!("{path}.{dynamic}"), "a reference", remedy));
+            }
+        }
+        Work::Train(spec) => {
+            if let Some(time) = spec.parse().get("deleteAfterFinished") {
+                let remedy = "remove it: the job belongs to the run, which needs its end and deletes it with itself";
+                problems.push(Problem::new(&format!("{path}.deleteAfterFinished"), time, remedy));
+            }
+        }
+        Work::Deploy(_) => {}
+    }
 }
 
 /// Looks a reference up, and gives it a value to check the spec with.
@@ -154,7 +186,7 @@ pub(in crate::pipelines) fn check_object<K: kube::Resource + serde::de::Deserial
     match serde_json::from_value::<K>(object) {
         Ok(object) => validate(&object).unwrap_or_default(),
         Err(error) => {
-            vec![Problem::new("spec", error, &format!("correct it: it has to be the spec of a {kind}"))]
+            vec![Problem::new(UNREADABLE, error, &format!("correct it: it has to be the spec of a {kind}"))]
         }
     }
 }

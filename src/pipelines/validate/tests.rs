@@ -140,6 +140,24 @@ fn each_problem_names_field_value_and_remedy() {
             "spec.files.mountPath: files: give an absolute path",
         ),
         (
+            json!({"files": {"size": "0Gi"}, "steps": [step("a", json!({}))]}),
+            "spec.files.size: 0Gi: give a size above 0",
+        ),
+        (
+            json!({"files": {"size": "1Gi", "accessModes": ["Often"]}, "steps": [step("a", json!({}))]}),
+            "spec.files.accessModes: Often: give one of ReadWriteOnce",
+        ),
+        (
+            json!({"parameters": [{"name": "n"}], "steps": [step("a", json!({"run": {"spec": {"containers": [{"name": "$(params.n)"}]}}}))]}),
+            "spec.steps[0].run.spec.containers[0].name: a reference: write the name out",
+        ),
+        (
+            json!({"steps": [step("a", json!({"train": {
+                "framework": "none", "deleteAfterFinished": "1h", "template": {"spec": {"containers": [{"name": "c"}]}},
+            }}))]}),
+            "spec.steps[0].train.deleteAfterFinished: \"1h\": remove it",
+        ),
+        (
             json!({"parameters": [{"name": "x", "type": "integer", "default": "1"}], "steps": [step("a", json!({}))]}),
             "spec.parameters[0].default: \"1\": give a whole number",
         ),
@@ -153,10 +171,10 @@ fn each_problem_names_field_value_and_remedy() {
 #[test]
 fn what_depends_on_values_is_checked_when_they_are_known() {
     let definition = json!({
-        "parameters": [{"name": "uri"}, {"name": "nodes", "type": "integer"}],
+        "parameters": [{"name": "uri"}, {"name": "limit"}, {"name": "nodes", "type": "integer"}],
         "steps": [
             step("train", json!({"train": {
-                "framework": "none", "nodes": "$(params.nodes)", "template": {"spec": {"containers": [{"name": "c"}]}},
+                "framework": "none", "nodes": "$(params.nodes)", "activeDeadline": "$(params.limit)", "template": {"spec": {"containers": [{"name": "c"}]}},
             }})),
             step("deploy", json!({"deploy": {"name": "m", "spec": {
                 "model": {"uri": "$(params.uri)"},

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::View;
 use super::advance::open_steps;
 use crate::api::conditions::whole_second;
-use crate::api::pipeline_run::PipelineIdentity;
+use crate::api::pipeline_run::{PipelineIdentity, StopReason, Stopped};
 use crate::api::{PipelineDefinition, PipelineRunStatus};
 use crate::cluster::plan::{Action, Plan};
 use crate::cluster::port::Resource;
@@ -17,6 +17,12 @@ use crate::pipelines::runs::status::Situation;
 use crate::pipelines::validate::validate;
 
 pub(super) fn start(view: &View) -> Plan<PipelineRunStatus> {
+    if view.run.spec.cancel == Some(true) {
+        let mut status = view.status.clone();
+        let time = Time(whole_second(view.now));
+        status.stopped = Some(Stopped { reason: StopReason::Cancelled, time });
+        return view.say(status, &Situation::Ended, None);
+    }
     if let Some(prepared) = &view.memory.prepared {
         return begin(view, prepared);
     }
@@ -103,7 +109,7 @@ fn of_pipeline(view: &View, name: &str) -> Result<(PipelineDefinition, String, P
     }
 }
 
-/// Who made the first write to the run: the field manager of the oldest entry that is not ours.
+/// What made the first write to the run: the field manager of the oldest entry.
 fn started_by(view: &View) -> Option<String> {
     let entries = view.run.metadata.managed_fields.as_deref().unwrap_or_default();
     let named = entries.iter().filter(|entry| entry.subresource.as_deref().unwrap_or_default().is_empty());
