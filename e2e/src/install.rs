@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, TypeMeta};
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, TypeMeta};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::GroupVersionKind;
 use kube::discovery::{self, Scope};
@@ -18,6 +18,10 @@ use crate::operator::source_tree;
 
 /// What is applied, in this order.
 pub const MANIFESTS: [&str; 3] = ["crds/trainyard.dev.yaml", "config/rbac/rbac.yaml", "config/admission/policies.yaml"];
+/// What is served then.
+const KINDS: [&str; 4] = ["TrainingJob", "ModelDeployment", "Pipeline", "PipelineRun"];
+/// Whose fields those are that we set.
+const MANAGER: &str = "trainyard-e2e";
 const SERVED_WITHIN: Duration = Duration::from_secs(30);
 /// A namespace goes when the last of its pods has had its time to end.
 const GONE_WITHIN: Duration = Duration::from_secs(120);
@@ -30,10 +34,12 @@ pub async fn install(client: &Client) -> Result<()> {
         }
     }
     let deadline = Instant::now() + SERVED_WITHIN;
-    let kind = GroupVersionKind::gvk("trainyard.dev", "v1alpha1", "TrainingJob");
-    while discovery::pinned_kind(client, &kind).await.is_err() {
-        ensure!(Instant::now() < deadline, "TrainingJobs were not served within {SERVED_WITHIN:?}");
-        sleep(Duration::from_millis(100)).await;
+    for name in KINDS {
+        let kind = GroupVersionKind::gvk("trainyard.dev", "v1alpha1", name);
+        while discovery::pinned_kind(client, &kind).await.is_err() {
+            ensure!(Instant::now() < deadline, "{name}s were not served within {SERVED_WITHIN:?}");
+            sleep(Duration::from_millis(100)).await;
+        }
     }
     Ok(())
 }
@@ -105,11 +111,19 @@ pub fn objects(text: &str) -> Result<Vec<Value>> {
     Ok(serde_saphyr::from_multiple(text)?)
 }
 
+/// Creates any object, as `kubectl create` does it; it may have a `generateName`.
+pub async fn create(client: &Client, object: &Value) -> Result<DynamicObject> {
+    let (api, object) = locate(client, object).await?;
+    let parameters = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+    let created = api.create(&parameters, &object).await;
+    created.with_context(|| format!("creating {}", object.name_any()))
+}
+
 /// Server-side apply of any object, as `kubectl apply --server-side` does it.
 pub async fn apply(client: &Client, object: &Value) -> Result<DynamicObject> {
     let (api, object) = locate(client, object).await?;
     let name = object.name_any();
-    let parameters = PatchParams::apply("trainyard-e2e").force();
+    let parameters = PatchParams::apply(MANAGER).force();
     let applied = api.patch(&name, &parameters, &Patch::Apply(&object)).await;
     applied.with_context(|| format!("applying {name}"))
 }

@@ -44,14 +44,15 @@ enum Task {
         #[arg(last = true, required = true)]
         command: Vec<String>,
     },
-    /// Trains a model on real pods and says how well it did: everything from nothing.
+    /// Trains a model on real pods, deploys it, asks it, and puts the next one in its place under load: everything from
+    /// nothing.
     Demo(demo::Arguments),
     /// Writes the images of the tests and the demo to files, for registries and clusters elsewhere.
     Images {
         /// The folder for the files.
         folder: PathBuf,
     },
-    /// Runs everything that is too long for CI: about half an hour, and 25 GB of disk the first time.
+    /// Runs everything that is too long for CI: about three quarters of an hour, and 25 GB of disk the first time.
     All(all::Arguments),
     /// Measures the operator against its budgets; run it with `cargo run --release -p e2e -- bench ...`.
     Bench(bench::Arguments),

@@ -1,7 +1,7 @@
 """Trains a classifier of handwritten digits with PyTorch DDP, one process a pod.
 
-Data: the 1,797 images of 8 by 8 pixels that scikit-learn carries (UCI, "Optical Recognition of Handwritten Digits").
-Every fifth is held out; accuracy is measured on those alone.
+The data are those of prepare.py beside this file: what it has written, or the same made anew. Accuracy is measured on the
+images that are held out, and on those alone.
 
 Who is rank 0 and where it listens comes from the environment, as torch.distributed reads it: RANK, WORLD_SIZE,
 MASTER_ADDR, MASTER_PORT. Rank 0 reports to /dev/termination-log, where Kubernetes and TrainingJobs look for it.
@@ -15,21 +15,18 @@ import threading
 import time
 from datetime import timedelta
 
+import network
+import prepare
 import torch
 import torch.distributed as dist
-from sklearn.datasets import load_digits
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
-HELD_OUT = 5
 
-
-def datasets():
-    digits = load_digits()
-    pixels = torch.tensor(digits.data / 16, dtype=torch.float32)
-    labels = torch.tensor(digits.target)
-    held_out = torch.arange(len(labels)) % HELD_OUT == 0
-    return TensorDataset(pixels[~held_out], labels[~held_out]), (pixels[held_out], labels[held_out])
+def datasets(folder):
+    parts = [prepare.read(folder, part) for part in ("train", "held-out")] if folder else prepare.split()
+    train, held_out = [(torch.tensor(pixels, dtype=torch.float32), torch.tensor(labels)) for pixels, labels in parts]
+    return TensorDataset(*train), held_out
 
 
 def end_on_sigterm():
@@ -59,6 +56,9 @@ def main():
     arguments.add_argument("--epochs", type=int, default=20)
     arguments.add_argument("--batch-size", type=int, default=32)
     arguments.add_argument("--learning-rate", type=float, default=0.003)
+    arguments.add_argument("--hidden", type=int, default=64, help="neurons of the hidden layer")
+    arguments.add_argument("--data", help="the folder that prepare.py has written to")
+    arguments.add_argument("--model", help="a folder for the trained network")
     arguments.add_argument("--checkpoint", help="a file to save to after each epoch, and to go on from")
     arguments.add_argument("--pause", type=float, default=0, help="seconds to wait after each epoch")
     options = arguments.parse_args()
@@ -71,8 +71,8 @@ def main():
     attempt = os.environ.get("TRAINYARD_ATTEMPT", "1")
     print(f"rank {rank} of {world} has joined, attempt {attempt}", flush=True)
 
-    train, (test_pixels, test_labels) = datasets()
-    layers = [torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 10)]
+    train, (test_pixels, test_labels) = datasets(options.data)
+    layers = [torch.nn.Linear(64, options.hidden), torch.nn.ReLU(), torch.nn.Linear(options.hidden, 10)]
     model = DistributedDataParallel(torch.nn.Sequential(*layers))
     optimizer = torch.optim.Adam(model.parameters(), lr=options.learning_rate)
     sampler = DistributedSampler(train)
@@ -112,6 +112,10 @@ def main():
     if rank == 0:
         results = {"accuracy": round(accuracy(), 4), "loss": round(loss.item(), 4), "epochs": options.epochs}
         results |= {"firstEpoch": first, "heldOut": len(test_labels), "world": world}
+        if options.model:
+            linear = [layer for layer in layers if isinstance(layer, torch.nn.Linear)]
+            pairs = [(layer.weight.tolist(), layer.bias.tolist()) for layer in linear]
+            results["digest"] = network.write(options.model, pairs)
         with open("/dev/termination-log", "w") as log:
             json.dump(results, log)
         print(f"accuracy on {len(test_labels)} held-out images: {results['accuracy']}", flush=True)

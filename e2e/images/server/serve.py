@@ -1,6 +1,6 @@
 """Serves the classifier beside this file as the model `digits`, by HTTP on port 8080 and by gRPC on port 8081.
 
-MODEL_VERSION is the version that every answer names. Nothing but a temporary folder is written to, and any user will do.
+Nothing but a temporary folder is written to, and any user will do.
 """
 
 import json
@@ -21,11 +21,8 @@ SETTINGS = {
 def main():
     # As process 1 of its container it would not hear SIGTERM before the server is there.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    model = {
-        "name": "digits",
-        "implementation": "classifier.Classifier",
-        "parameters": {"version": os.environ.get("MODEL_VERSION", "1")},
-    }
+    # The classifier says which version it is.
+    model = {"name": "digits", "implementation": "classifier.Classifier", "parameters": {}}
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "settings.json").write_text(json.dumps(SETTINGS))
         place = Path(folder, model["name"])

@@ -15,8 +15,8 @@ use crate::progress::say;
 
 /// How often each signal is sent.
 const ROUNDS: usize = 5;
-/// A demo takes about 20 s when everything is built.
-const LATEST_MILLIS: u64 = 20_000;
+/// A demo takes about as long when everything is built.
+const LATEST_MILLIS: u64 = 90_000;
 /// Everything is taken down within this.
 const GONE_WITHIN: Duration = Duration::from_secs(30);
 

@@ -1,38 +1,42 @@
-//! The main job, from one command: a model trained on real pods, with everything that it takes.
+//! The main job, from one command: a model from its data to the answers that it gives, on real pods, with everything
+//! that it takes; then the next model in its place, while requests come in.
 //!
 //! | module | what |
 //! | --- | --- |
 //! | `place` | where it runs: a cluster of its own, or the user's |
 //! | `supervisor` | keeps the operator running there |
-//! | `follow` | what happens to the job, shown as it happens |
+//! | `samples` | what is applied |
+//! | `story` | two runs, and what their models are asked |
+//! | `follow`, `step`, `teller` | what happens to a run and its steps, shown as it happens |
+//! | `outcome`, `digit` | what came of a run; the image that its model is shown |
 //! | `timings` | where the time went |
 
+mod digit;
 mod follow;
+mod outcome;
 mod place;
+mod samples;
+mod step;
+mod story;
 mod supervisor;
+mod teller;
 mod timings;
 
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use serde_json::Value;
 
 use crate::error::Error;
-use crate::images::Image;
-use crate::install::{apply, objects, only_context};
+use crate::install::only_context;
 use crate::interrupt::until_interrupted;
 use crate::keep;
 use crate::node::check_requirements;
-use crate::operator::source_tree;
 use crate::operator_binary::{Build, build_operator};
 use crate::progress::say;
 use place::Place;
+use samples::Samples;
 use timings::Timings;
-
-/// The job that it runs; users read it too.
-const SAMPLE: &str = "config/samples/digits.yaml";
-/// Where it runs in a cluster of somebody else's.
-const NAMESPACE: &str = "trainyard-demo";
 
 /// What a person can say.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -40,14 +44,20 @@ pub struct Arguments {
     /// Leaves the cluster running, and says how to look around in it.
     #[arg(long, conflicts_with = "context")]
     keep: bool,
-    /// Uses the cluster of this kubeconfig context, in a namespace of its own, instead of an embedded one.
+    /// Uses the cluster of this kubeconfig context, in a namespace of its own, instead of an embedded one. Its default
+    /// StorageClass makes the claim for data and models, 1 GiB and ReadWriteOnce: its volumes have to be of a kind that
+    /// leads all their pods to one node.
     #[arg(long, value_name = "NAME")]
     context: Option<String>,
-    /// With --context: where that cluster finds the image `digits:1`, such as registry.example.com/team. `e2e images`
-    /// writes it to a file.
+    /// With --context: where that cluster finds the images `base:1`, `digits:1` and `server:1`, such as
+    /// registry.example.com/team. `cargo e2e images` writes them to files.
     #[arg(long, value_name = "REGISTRY", requires = "context")]
     registry: Option<String>,
-    /// Kills the operator with SIGKILL so many times, at random moments while the job runs, which then takes longer.
+    /// An argument of both runs, such as epochs=10 or least=0.9: see the parameters in
+    /// config/samples/digits-pipeline.yaml. May be repeated.
+    #[arg(long = "argument", value_name = "NAME=VALUE", value_parser = samples::argument)]
+    arguments: Vec<(String, Value)>,
+    /// Kills the operator with SIGKILL so many times, at random moments of the two runs, which then take longer.
     #[arg(long, value_name = "TIMES", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=4))]
     kill_operator: u32,
 }
@@ -55,17 +65,20 @@ pub struct Arguments {
 /// What came out of it.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// The share of held-out images that the model got right, as the job reported it.
+    /// The share of held-out images that the first model got right, as its run reported it.
     pub accuracy: f64,
     /// How long everything took.
     pub seconds: f64,
 }
 
-/// Trains the model, tells the story on standard output, and takes down what it put up, also when it is interrupted.
+/// Trains two models, tells the story on standard output, and takes down what it put up, also when it is interrupted.
 pub async fn run(arguments: Arguments) -> Result<Outcome> {
     let mut timings = Timings::default();
-    say("Trainyard trains a classifier of handwritten digits: PyTorch DDP, on two pods of a real Kubernetes.\n");
-    let sample = sample(&arguments)?;
+    say(
+        "Trainyard trains a classifier of handwritten digits and serves it: PyTorch DDP on two pods of a real Kubernetes,\n\
+         MLServer on two more. Then the next one takes its place, while requests come in.\n",
+    );
+    let samples = Samples::read(&arguments)?;
     let mut place = until_interrupted(async {
         // First, so that nobody waits for a build that cannot be used.
         match &arguments.context {
@@ -80,9 +93,9 @@ pub async fn run(arguments: Arguments) -> Result<Outcome> {
         anyhow::Ok((place, binary))
     })
     .await?;
-    let trained = until_interrupted(train(&arguments, &mut place.0, &sample, &place.1, &mut timings)).await;
+    let told = until_interrupted(tell(&arguments, &mut place.0, &samples, &place.1, &mut timings)).await;
     let place = place.0;
-    let kept = match &trained {
+    let kept = match &told {
         Ok(_) if arguments.keep => Some(place.leave().await?),
         _ => {
             // A second signal ends that as well.
@@ -90,7 +103,7 @@ pub async fn run(arguments: Arguments) -> Result<Outcome> {
             None
         }
     };
-    let accuracy = trained?;
+    let accuracy = told?;
     say(&format!("\nWhere the time went\n{timings}"));
     if let Some(advice) = kept {
         say(&advice);
@@ -98,68 +111,18 @@ pub async fn run(arguments: Arguments) -> Result<Outcome> {
     Ok(Outcome { accuracy, seconds: timings.total() })
 }
 
-/// Runs the job; answers the accuracy.
-async fn train(
+/// Installs Trainyard and tells the story, while the operator is looked after; answers the accuracy.
+async fn tell(
     arguments: &Arguments,
     place: &mut Place,
-    sample: &Value,
+    samples: &Samples,
     binary: &Path,
     timings: &mut Timings,
 ) -> Result<f64> {
     let client = place.client();
     timings.part("installing Trainyard", place.install(binary, arguments.kill_operator)).await?;
-    say(&format!("$ kubectl apply -f {SAMPLE}"));
-    let job = apply(&client, sample).await?;
-    let following = async {
-        tokio::select! {
-            followed = follow::until_finished(&client, &job) => followed,
-            failure = place.until_the_operator_fails() => Err(failure),
-        }
-    };
-    let followed = timings.part("training", following).await?;
-    for (part, seconds) in followed.parts {
-        timings.detail(part, seconds);
+    tokio::select! {
+        told = story::tell(&client, samples, timings) => told,
+        failure = place.until_the_operator_fails() => Err(failure),
     }
-    judge(&followed.job)
-}
-
-/// The accuracy, if the job came to a good end.
-fn judge(job: &Value) -> Result<f64> {
-    let status = &job["status"];
-    let succeeded = status["conditions"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .any(|condition| condition["type"] == "Complete" && condition["status"] == "True");
-    let message = status["message"].as_str().unwrap_or_default();
-    ensure!(succeeded, "the job has failed: {message}; its last attempts: {}", status["attempts"]);
-    let results = &status["results"];
-    let accuracy = results["accuracy"].as_f64();
-    let accuracy = accuracy.with_context(|| format!("the job reported no accuracy, only {results}"))?;
-    say(&format!("\nAccuracy on {} held-out images: {accuracy}", results["heldOut"]));
-    Ok(accuracy)
-}
-
-/// The job of the sample, as it is to be here.
-fn sample(arguments: &Arguments) -> Result<Value> {
-    let path = source_tree().join(SAMPLE);
-    let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-    let mut job = objects(&text)?.into_iter().next().with_context(|| format!("{SAMPLE} is empty"))?;
-    if arguments.kill_operator > 0 {
-        // Long enough for each operator to take over from the one before it, whose lease lasts 15 s.
-        let command = job.pointer_mut("/spec/template/spec/containers/0/command").and_then(Value::as_array_mut);
-        command.context("the sample has no command")?.push("--pause=4".into());
-    }
-    if arguments.context.is_some() {
-        let registry = arguments.registry.as_deref().context(
-            "with --context, --registry says where that cluster finds the image digits:1; `cargo e2e images FOLDER` \
-             writes it to a file to push",
-        )?;
-        job["metadata"]["namespace"] = NAMESPACE.into();
-        let containers = job.pointer_mut("/spec/template/spec/containers").and_then(Value::as_array_mut);
-        for container in containers.into_iter().flatten() {
-            container["image"] = Image::Digits.reference_in(registry).into();
-        }
-    }
-    Ok(job)
 }

@@ -9,9 +9,10 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
+use super::Arguments;
+use super::samples::namespace;
 use super::supervisor::{Starter, Supervisor};
 use super::timings::Timings;
-use super::{Arguments, NAMESPACE};
 use crate::cluster::Cluster;
 use crate::images::{self, Image};
 use crate::install::{Existing, apply, delete, install};
@@ -29,6 +30,8 @@ pub(super) struct Place {
     client: Client,
     kubeconfig: PathBuf,
     folder: PathBuf,
+    /// The namespace that it runs in.
+    namespace: &'static str,
     supervisor: Option<Supervisor>,
     /// Removed when the place goes, if it is ours alone.
     _scratch: Option<tempfile::TempDir>,
@@ -38,18 +41,18 @@ impl Place {
     /// Boots a cluster with a real node, or connects to the one that was named.
     pub(super) async fn prepare(arguments: &Arguments, timings: &mut Timings) -> Result<Self> {
         match &arguments.context {
-            Some(context) => timings.part("connecting to the cluster", Self::connect(context)).await,
-            None => Self::boot(arguments.keep, timings).await,
+            Some(context) => timings.part("connecting to the cluster", Self::connect(arguments, context)).await,
+            None => Self::boot(arguments, timings).await,
         }
     }
 
-    async fn boot(keep: bool, timings: &mut Timings) -> Result<Self> {
+    async fn boot(arguments: &Arguments, timings: &mut Timings) -> Result<Self> {
         let building = async {
             ensure_binaries().await?;
             ensure_node_binaries().await
         };
         timings.part("building Kubernetes", building).await?;
-        let images = vec![Image::Digits];
+        let images = Image::USUAL.to_vec();
         timings.part("building the images", images::ensure(&images)).await?;
         let options = ClusterOptions {
             fake_nodes: 0,
@@ -57,7 +60,7 @@ impl Place {
             ..ClusterOptions::default()
         };
         let booting = async {
-            match keep {
+            match arguments.keep {
                 true => keep::boot(&options).await,
                 false => Cluster::start(options).await,
             }
@@ -68,6 +71,7 @@ impl Place {
             client: cluster.client(),
             kubeconfig: cluster.kubeconfig_path().to_owned(),
             folder: cluster.folder().await,
+            namespace: namespace(arguments),
             own: Some(cluster),
             existing: None,
             supervisor: None,
@@ -75,13 +79,14 @@ impl Place {
         })
     }
 
-    async fn connect(context: &str) -> Result<Self> {
+    async fn connect(arguments: &Arguments, context: &str) -> Result<Self> {
         let scratch = tempfile::tempdir().context("making a folder")?;
         let existing = Existing::connect(context, scratch.path()).await?;
         Ok(Self {
             client: existing.client.clone(),
             kubeconfig: existing.kubeconfig.clone(),
             folder: scratch.path().to_owned(),
+            namespace: namespace(arguments),
             own: None,
             existing: Some(existing),
             supervisor: None,
@@ -95,12 +100,11 @@ impl Place {
 
     /// Installs Trainyard and starts the operator, unless one is at work there.
     pub(super) async fn install(&mut self, binary: &Path, kills: u32) -> Result<()> {
-        if let Some(existing) = &self.existing {
-            apply(&self.client, &namespace()).await?;
-            if existing.was_installed && is_led(&self.client).await? {
-                progress::note("an operator is at work in this cluster; the demo uses it");
-                return Ok(());
-            }
+        apply(&self.client, &restricted(self.namespace)).await?;
+        let was_installed = self.existing.as_ref().is_some_and(|existing| existing.was_installed);
+        if was_installed && is_led(&self.client).await? {
+            progress::note("an operator is at work in this cluster; the demo uses it");
+            return Ok(());
         }
         install(&self.client).await?;
         let kubeconfig = operator_kubeconfig(&self.client, &self.kubeconfig, &self.folder).await?;
@@ -126,7 +130,7 @@ impl Place {
         };
         let existing = match self.existing.take() {
             Some(existing) => {
-                let removed = delete(&self.client, &namespace()).await;
+                let removed = delete(&self.client, &restricted(self.namespace)).await;
                 existing.clear().await.and(removed)
             }
             None => Ok(()),
@@ -161,9 +165,11 @@ impl Place {
             "The cluster goes on, and the operator in it. To look around:
 
   alias kubectl='cargo e2e kubectl'
-  kubectl get tj,pods -o wide
-  kubectl describe tj digits
-  kubectl logs -l trainyard.dev/job=digits,trainyard.dev/rank=0
+  kubectl get plr,md,tj,pl
+  kubectl describe plr
+  kubectl get pods -o wide
+  kubectl logs -l trainyard.dev/step=evaluate --prefix
+  kubectl get controllerrevisions -l trainyard.dev/deployment=digits
   kubectl get node {NODE_NAME}
   export KUBECONFIG={}     # for tools of your own
   cargo e2e status             # its processes and their logs
@@ -173,8 +179,10 @@ impl Place {
     }
 }
 
-fn namespace() -> Value {
-    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+/// A namespace with the strictest of the Pod Security Standards.
+fn restricted(name: &str) -> Value {
+    let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
 }
 
 /// Whether some operator holds the lease, and is alive: it renews it within the time that it may take.

@@ -122,5 +122,5 @@ async fn supervise(
 }
 
 fn random_moment() -> Duration {
-    Duration::from_millis(rand::rng().random_range(300..4_000))
+    Duration::from_millis(rand::rng().random_range(300..12_000))
 }

@@ -7,11 +7,12 @@ use std::fmt;
 pub enum Image {
     /// Debian with Python: for pods that need no framework.
     Base,
-    /// PyTorch of Debian and scikit-learn, with the training program of the demo.
+    /// PyTorch of Debian and scikit-learn, with the programs of the demo: they prepare data, train and evaluate.
     Digits,
     /// PyTorch as its makers publish it, for the long runs: Debian's comes without a `torchrun` that works.
     Torchrun,
-    /// MLServer, an inference server that speaks the Open Inference Protocol, with a classifier whose weights are a file.
+    /// MLServer, an inference server that speaks the Open Inference Protocol, with a classifier whose weights are a
+    /// file.
     Server,
 }
 
@@ -43,13 +44,23 @@ const BASE: Layer =
 const TORCH: Layer = Layer { name: "torch", recipe: Recipe::Packages(&["python3-torch", "python3-sklearn"]) };
 const PUBLISHED_TORCH: Layer =
     Layer { name: "published-torch", recipe: Recipe::Wheels(&["torch==2.15.0", "numpy", "scikit-learn"]) };
-const DIGITS: Layer =
-    Layer { name: "digits", recipe: Recipe::Files(&[("app/train.py", include_str!("../../images/digits/train.py"))]) };
+/// The file of a trained network, for what writes it and what reads it.
+const NETWORK: (&str, &str) = ("app/network.py", include_str!("../../images/network.py"));
+const DIGITS: Layer = Layer {
+    name: "digits",
+    recipe: Recipe::Files(&[
+        NETWORK,
+        ("app/prepare.py", include_str!("../../images/digits/prepare.py")),
+        ("app/train.py", include_str!("../../images/digits/train.py")),
+        ("app/evaluate.py", include_str!("../../images/digits/evaluate.py")),
+    ]),
+};
 // The newest that takes the Python of Debian.
 const MLSERVER: Layer = Layer { name: "mlserver", recipe: Recipe::Wheels(&["mlserver==1.3.5"]) };
 const SERVER: Layer = Layer {
     name: "server",
     recipe: Recipe::Files(&[
+        NETWORK,
         ("app/classifier.py", include_str!("../../images/server/classifier.py")),
         ("app/serve.py", include_str!("../../images/server/serve.py")),
     ]),

@@ -97,8 +97,8 @@ impl Objects {
 
     /// Asks one of the pods behind a Service, by way of the apiserver.
     pub(crate) async fn ask(&self, service: &str, path: &str, body: &Value) -> Result<Value> {
-        let service = self.path(SERVICES, &format!("{service}:80"));
-        self.send("POST", &format!("{service}/proxy{path}"), Some(body)).await
+        let namespace = self.namespace.as_deref().context("a Service is of a namespace")?;
+        e2e::server::ask(&self.client, namespace, service, path, body).await
     }
 
     fn path(&self, kind: Kind, name: &str) -> String {

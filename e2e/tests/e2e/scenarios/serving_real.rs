@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use e2e::images::Image;
-use e2e::server::{INFER, container, question};
+use e2e::server::{INFER, container, predicted, question};
 use e2e::steady_load::{SteadyLoad, Target};
 use serde_json::{Value, json};
 
@@ -28,8 +28,7 @@ fn server(space: &Space, replicas: u32, version: &str) -> Serving {
 /// The class of a sample, and the version that says so.
 async fn infer(space: &Space, sample: &[i32]) -> Result<(i64, String)> {
     let answer = space.objects.ask("digits", INFER, &question(sample)).await?;
-    let class = answer["outputs"][0]["data"][0].as_i64().with_context(|| format!("no class in {answer}"))?;
-    Ok((class, text(&answer, "/model_version").to_owned()))
+    Ok((predicted(&answer)?, text(&answer, "/model_version").to_owned()))
 }
 
 /// Two pods are replaced ten times while requests come in, and not one of those is dropped.
