@@ -205,7 +205,7 @@ fn a_deploy_step_reports_where_the_model_answers() {
 fn what_documents_and_samples_show_makes_sense() {
     let readme = include_str!("../../../README.md");
     let shown = readme.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
-    let samples = ["pipeline.yaml"].map(|file| {
+    let samples = ["pipeline.yaml", "digits-pipeline.yaml"].map(|file| {
         std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config/samples").join(file))
             .unwrap()
     });
@@ -217,5 +217,5 @@ fn what_documents_and_samples_show_makes_sense() {
             seen += 1;
         }
     }
-    assert_eq!(seen, 2);
+    assert_eq!(seen, 3);
 }
