@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use rand::RngExt;
 use serde_json::Value;
 
 use super::behaviour::{Behaviour, Ending, Odds};
@@ -13,6 +12,7 @@ use crate::names::{LABEL_ATTEMPT, LABEL_JOB, LABEL_RANK};
 use crate::testing::dice::{Dice, dice};
 use crate::testing::json;
 use crate::testing::pod_status::{self, End};
+use crate::testing::pods::{self, Pods};
 use crate::testing::story::Actor;
 use crate::testing::subject::Machinery;
 use crate::testing::world::World;
@@ -59,15 +59,22 @@ struct Course {
     address: Option<String>,
 }
 
+impl pods::Course for Course {
+    fn due(&self) -> Option<Timestamp> {
+        [self.due, self.stop_due].into_iter().flatten().min()
+    }
+
+    fn asked_to_stop(&mut self, at: Timestamp) {
+        self.stop_due.get_or_insert(at + self.behaviour.stops_after);
+    }
+}
+
 /// The scheduler and all kubelets.
 pub(crate) struct Kubelet {
     seed: u64,
     odds: Odds,
     fixed: BTreeMap<Part, Behaviour>,
-    seen: usize,
-    /// How much had happened in the cluster when it was last looked at; nothing new follows from the same.
-    looked_at: Option<usize>,
-    pods: BTreeMap<String, Course>,
+    pods: Pods<Course>,
     /// How many pods there were of one part: a job made again under the same name has new chances.
     lives: BTreeMap<Part, u32>,
     /// Attempts, by owner, whose pods all ran at once and could find rank 0 by name.
@@ -84,9 +91,7 @@ impl Machinery for Kubelet {
             seed,
             odds,
             fixed: BTreeMap::new(),
-            seen: 0,
-            looked_at: None,
-            pods: BTreeMap::new(),
+            pods: Pods::default(),
             lives: BTreeMap::new(),
             met: BTreeSet::new(),
             free_addresses: VecDeque::new(),
@@ -96,26 +101,18 @@ impl Machinery for Kubelet {
 
     fn next_due(&mut self, world: &World) -> Option<Timestamp> {
         self.look(world);
-        let dues = self.pods.values().flat_map(|course| [course.due, course.stop_due]).flatten();
-        dues.min()
+        self.pods.next_due()
     }
 
     fn step(&mut self, world: &World, dice: &mut Dice) -> bool {
         self.look(world);
         let now = world.now();
         let is_due = |due: Option<Timestamp>| due.is_some_and(|due| due <= now);
-        let due = self.pods.iter().filter(|(_, course)| is_due(course.due) || is_due(course.stop_due));
-        let due: Vec<&String> = due.map(|(uid, _)| uid).collect();
-        if due.is_empty() {
-            return false;
-        }
-        let uid = due[dice.random_range(0..due.len())].clone();
-        let mut course = self.pods.remove(&uid).expect("it was just found");
-        self.looked_at = None;
+        let Some((uid, mut course)) = self.pods.take_due(now, dice) else { return false };
         let goes_on =
             if is_due(course.stop_due) { self.stop(&mut course, world) } else { self.live(&mut course, world) };
         if goes_on {
-            self.pods.insert(uid, course);
+            self.pods.put_back(uid, course);
         } else {
             self.free(&mut course);
         }
@@ -137,27 +134,12 @@ impl Kubelet {
 
     /// Takes note of pods that came, are to go, or went.
     fn look(&mut self, world: &World) {
-        let happenings = world.change_count();
-        if self.looked_at.replace(happenings) == Some(happenings) {
-            return;
-        }
-        let changes = world.feed(Resource::Pod, self.seen, usize::MAX);
-        self.seen += changes.len();
-        for change in changes {
-            let uid = json::uid(&change.object);
-            if change.removed {
-                if let Some(mut course) = self.pods.remove(uid) {
-                    self.free(&mut course);
-                }
-            } else if let Some(course) = self.pods.get_mut(uid) {
-                if json::is_terminating(&change.object) && course.stop_due.is_none() {
-                    course.stop_due = Some(change.at + course.behaviour.stops_after);
-                }
-            } else if change.created
-                && let Some(course) = self.take_on(world, change.id.clone(), &change.object, change.at)
-            {
-                self.pods.insert(uid.to_owned(), course);
-            }
+        let mut pods = std::mem::take(&mut self.pods);
+        let gone = pods.look(world, |change| self.take_on(world, change.id.clone(), &change.object, change.at));
+        self.pods = pods;
+        let Some(gone) = gone else { return };
+        for mut course in gone {
+            self.free(&mut course);
         }
         self.let_peers_meet(world);
     }
