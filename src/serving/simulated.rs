@@ -26,7 +26,7 @@ use crate::testing::world::World;
 
 /// The operator's state; a crash is a new one.
 #[derive(Default)]
-struct Operator {
+pub(crate) struct Operator {
     deployments: HashMap<ObjectId, ModelDeployment>,
     caches: Caches,
     memories: HashMap<String, Memory>,

@@ -26,6 +26,7 @@ pub(crate) mod json;
 pub(crate) mod operator;
 pub(crate) mod options;
 pub(crate) mod people;
+pub(crate) mod pipelines;
 pub(crate) mod pod_status;
 pub(crate) mod pods;
 pub(crate) mod scenario;

@@ -121,8 +121,13 @@ pub(crate) fn run_seed<O: SimulatedOperator>(seed: u64, menu: &MenuOf<O>) -> Ran
 
 /// The seeds to run: as many as `TRAINYARD_SEEDS` says, or 300.
 pub(crate) fn seeds() -> Range<u64> {
+    seeds_or(300)
+}
+
+/// The seeds to run: as many as `TRAINYARD_SEEDS` says, or so many, where a scenario takes longer.
+pub(crate) fn seeds_or(default: u64) -> Range<u64> {
     let count = std::env::var("TRAINYARD_SEEDS").ok().and_then(|text| text.parse().ok());
-    0..count.unwrap_or(300)
+    0..count.unwrap_or(default)
 }
 
 /// Runs a scenario for each seed.

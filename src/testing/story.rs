@@ -118,6 +118,9 @@ pub(super) fn summary(object: &Value) -> String {
             text +=
                 &format!(" generation {generation} suspend {} status {}", object["spec"]["suspend"], object["status"]);
         }
+        Some("PipelineRun") => {
+            text += &format!(" cancel {} status {}", object["spec"]["cancel"], object["status"]);
+        }
         Some("ModelDeployment") => {
             let (generation, image) = (&object["metadata"]["generation"], json::image(&object["spec"]["template"]));
             let mut spec = object["spec"].clone();

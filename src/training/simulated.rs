@@ -24,7 +24,7 @@ use crate::testing::world::World;
 
 /// The operator's state; a crash is a new one.
 #[derive(Default)]
-struct Operator {
+pub(crate) struct Operator {
     jobs: HashMap<ObjectId, TrainingJob>,
     caches: Caches,
     memories: HashMap<String, Memory>,

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::behaviour::{Behaviour, Ending, Odds};
+use super::fates::Identity;
 use crate::cluster::port::{ObjectId, Resource};
-use crate::names::{LABEL_ATTEMPT, LABEL_JOB, LABEL_RANK};
 use crate::testing::dice::{Dice, dice};
 use crate::testing::json;
 use crate::testing::pod_status::{self, End};
@@ -20,7 +20,7 @@ use crate::testing::world::World;
 /// Which pod of which attempt of which job; the same in every run of a scenario, whatever happens to the operator.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Part {
-    /// Namespace and name of the job.
+    /// Namespace and name of the job, or of the run.
     pub(crate) job: (String, String),
     /// Rank of the pod.
     pub(crate) rank: u32,
@@ -75,8 +75,8 @@ pub(crate) struct Kubelet {
     odds: Odds,
     fixed: BTreeMap<Part, Behaviour>,
     pods: Pods<Course>,
-    /// How many pods there were of one part: a job made again under the same name has new chances.
-    lives: BTreeMap<Part, u32>,
+    /// How many pods there were of one name: a job made again under the same name has new chances.
+    lives: BTreeMap<String, u32>,
     /// Attempts, by owner, whose pods all ran at once and could find rank 0 by name.
     met: BTreeSet<(String, u32)>,
     free_addresses: VecDeque<String>,
@@ -121,12 +121,6 @@ impl Machinery for Kubelet {
 }
 
 impl Kubelet {
-    /// How a pod would behave if nobody said otherwise; what [`Kubelet::fix`] starts from.
-    pub(crate) fn draw(&self, part: &Part, life: u32) -> Behaviour {
-        let Part { job: (namespace, name), rank, attempt } = part;
-        self.odds.draw(&mut dice(self.seed, &format!("pod {namespace}/{name} {rank} {attempt} {life}")))
-    }
-
     /// Says how a pod will behave, in each of its lives.
     pub(crate) fn fix(&mut self, part: Part, behaviour: Behaviour) {
         self.fixed.insert(part, behaviour);
@@ -147,17 +141,13 @@ impl Kubelet {
     /// Begins the course of a new pod; pods of nobody's are none of our business.
     fn take_on(&mut self, world: &World, id: ObjectId, pod: &Value, now: Timestamp) -> Option<Course> {
         let owner = json::controller_uid(pod)?.to_owned();
-        let job = (id.namespace.clone(), json::label(pod, LABEL_JOB)?.to_owned());
-        let (rank, attempt) = (json::label_number(pod, LABEL_RANK)?, json::label_number(pod, LABEL_ATTEMPT)?);
-        let part = Part { job, rank, attempt };
-        let life = self.lives.entry(part.clone()).or_insert(0);
+        let identity = Identity::of(world, &id, pod)?;
+        let life = self.lives.entry(identity.name.clone()).or_insert(0);
         *life += 1;
-        let life = *life;
-        let behaviour = self.fixed.get(&part).cloned().unwrap_or_else(|| self.draw(&part, life));
+        let drawn = || self.odds.draw(&mut dice(self.seed, &format!("pod {} {life}", identity.name)));
+        let behaviour = self.fixed.get(&identity.part).cloned().unwrap_or_else(|| identity.fated(drawn()));
         let due = Some(now + behaviour.scheduled_after);
-        let has_peers = job_of(&part, &owner, world).is_some_and(|job| {
-            json::text(&job, "/spec/framework") == Some("torch") && json::number(&job, "/spec/nodes").unwrap_or(1) > 1
-        });
+        let Identity { part, has_peers, .. } = identity;
         let course =
             Course { id, owner, part, has_peers, behaviour, stage: Stage::New, due, stop_due: None, address: None };
         Some(course)
@@ -230,6 +220,7 @@ impl Kubelet {
             Ending::Exit(code) => End::exit(code),
             Ending::OutOfMemory => End::out_of_memory(),
         };
+        let end = End { message: course.behaviour.says.as_deref().unwrap_or(end.message), ..end };
         let all = !course.behaviour.sidecars_go_on;
         world.change(Actor::Node, &course.id, |pod| pod_status::primary_ended(pod, end, all, now));
         let ended = world.get(&course.id).is_none_or(|pod| pod_status::all_ended(&pod));
@@ -320,7 +311,7 @@ pub(crate) fn addresses(slice: &Value) -> impl Iterator<Item = &str> {
 }
 
 /// The job of a part, if it is still the one that owns the pod.
-fn job_of(part: &Part, owner: &str, world: &World) -> Option<Arc<Value>> {
+pub(super) fn job_of(part: &Part, owner: &str, world: &World) -> Option<Arc<Value>> {
     let (namespace, name) = &part.job;
     let job = world.get(&ObjectId::new(Resource::TrainingJob, namespace, name))?;
     (json::uid(&job) == owner).then_some(job)

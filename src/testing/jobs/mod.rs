@@ -3,6 +3,7 @@
 pub(crate) mod acts;
 pub(crate) mod behaviour;
 pub(crate) mod facts;
+pub(crate) mod fates;
 pub(crate) mod kubelet;
 pub(crate) mod oracle;
 pub(crate) mod stories;
