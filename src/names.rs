@@ -43,7 +43,7 @@ pub const ANNOTATION_REVISION_HASH: &str = "trainyard.dev/revision-hash";
 pub const ANNOTATION_CHANGE: &str = "trainyard.dev/change";
 /// Label: name of the PipelineRun that a child belongs to, or that a ModelDeployment was last deployed by.
 pub const LABEL_RUN: &str = "trainyard.dev/run";
-/// Label: step of the run.
+/// Label: step of the run; of a ModelDeployment, the one that deployed it last.
 pub const LABEL_STEP: &str = "trainyard.dev/step";
 /// Annotation of a ModelDeployment: UID of the PipelineRun that deployed it last.
 pub const ANNOTATION_RUN_UID: &str = "trainyard.dev/run-uid";

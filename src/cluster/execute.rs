@@ -156,10 +156,12 @@ async fn verify<A: ApiServer>(api: &A, check: &Check) -> Result<Option<String>, 
             if *below_attempt <= 1 {
                 return Ok(None);
             }
-            let pods: Vec<PodFacts> = live_children::<_, WatchedPod, _>(api, Resource::Pod, owner, owner_uid).await?;
+            let pods: Vec<PodFacts> =
+                live_children::<_, WatchedPod, _>(api, Resource::Pod, owner, owner_uid.as_deref()).await?;
             let older = pods.iter().find(|pod| pod.attempt < *below_attempt && !pod.is_terminal());
             Ok(older.map(|pod| format!("pod {} of an older attempt still runs", pod.meta.name)))
         }
+        Check::IsAbsent { id } => Ok(api.read(id).await?.map(|_| format!("{id} is there, whatever the cache says"))),
         Check::PodHasEnded { id } => {
             let live = api.read(id).await?;
             let pod = live.map(|object| serde_json::from_value::<WatchedPod>(object).map(PodFacts::from)).transpose();
@@ -168,25 +170,26 @@ async fn verify<A: ApiServer>(api: &A, check: &Check) -> Result<Option<String>, 
         }
         Check::RevisionIsNew { owner, owner_uid, number, hash } => {
             let revisions: Vec<RevisionFacts> =
-                live_children::<_, WatchedRevision, _>(api, Resource::ControllerRevision, owner, owner_uid).await?;
+                live_children::<_, WatchedRevision, _>(api, Resource::ControllerRevision, owner, Some(owner_uid))
+                    .await?;
             let known = revisions.into_iter().find(|known| known.number >= *number || known.hash == *hash);
             Ok(known.map(|known| format!("{} is there already", known.meta.name)))
         }
         Check::NamesAreCleared { owner, owner_uid, attempt } => {
             let slices: Vec<SliceFacts> =
-                live_children::<_, WatchedSlice, _>(api, Resource::EndpointSlice, owner, owner_uid).await?;
+                live_children::<_, WatchedSlice, _>(api, Resource::EndpointSlice, owner, Some(owner_uid)).await?;
             let stale = slices.into_iter().find(|slice| slice.names_other_than(*attempt));
             Ok(stale.map(|slice| format!("{} still names an older attempt", slice.meta.name)))
         }
     }
 }
 
-/// The children of an owner as they are now, past any cache.
+/// The children of an owner as they are now, past any cache; without a UID, of any life of the owner's.
 async fn live_children<A, W, T>(
     api: &A,
     resource: Resource,
     owner: &ObjectId,
-    owner_uid: &str,
+    owner_uid: Option<&str>,
 ) -> Result<Vec<T>, ApiError>
 where
     A: ApiServer,
@@ -198,6 +201,11 @@ where
     let read = |object| serde_json::from_value::<W>(object).map(T::from);
     let children: Result<Vec<T>, _> = objects.into_iter().map(read).collect();
     let children = children.map_err(|error| ApiError::Unavailable(format!("an answer cannot be read: {error}")))?;
-    let ours = |child: &T| child.meta().owner.as_ref().is_some_and(|controller| controller.uid == owner_uid);
+    let ours = |child: &T| {
+        child.meta().owner.as_ref().is_some_and(|controller| {
+            let same = controller.kind == owner.resource.kind() && controller.name == owner.name;
+            owner_uid.map_or(same, |uid| controller.uid == uid)
+        })
+    };
     Ok(children.into_iter().filter(ours).collect())
 }

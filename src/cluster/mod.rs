@@ -5,6 +5,7 @@ pub mod build;
 pub mod client;
 pub mod container;
 pub mod controller;
+pub mod ending;
 pub mod endpoints;
 pub mod execute;
 pub mod guard;

@@ -68,12 +68,17 @@ pub enum Check {
     PodsAreGone {
         /// Name of the owner, as the pods' job label has it.
         owner: ObjectId,
-        /// UID of the owner.
-        owner_uid: String,
+        /// UID of the owner; nothing if the owner is gone and only its name is known.
+        owner_uid: Option<String>,
         /// Pods of attempts below this one must be gone.
         below_attempt: u32,
         /// Names that no pod of the owner may have.
         absent: Vec<String>,
+    },
+    /// There is no such object.
+    IsAbsent {
+        /// The object.
+        id: ObjectId,
     },
     /// No process of that pod runs: it is gone, or has ended.
     PodHasEnded {

@@ -7,4 +7,6 @@ pub mod build;
 pub mod definitions;
 pub mod policy;
 pub mod runs;
+#[cfg(test)]
+mod simulated;
 pub mod validate;

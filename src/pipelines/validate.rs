@@ -159,6 +159,8 @@ pub fn validate(
     let (graphs, finals) = (order(steps, "steps", &mut problems), order(finally, "finally", &mut problems));
     let mut valid = Vec::new();
     if let (Some(graph), Some(finals)) = (graphs, finals) {
+        shape::check_models(steps, &graph, &format!("{path}.steps"), &mut problems);
+        shape::check_models(finally, &finals, &format!("{path}.finally"), &mut problems);
         let mut reader = Reader::new(definition, path, values, &mut problems);
         valid.extend(reader.read_all(steps, &graph, false));
         valid.extend(reader.read_all(finally, &finals, true));

@@ -22,11 +22,12 @@ use crate::testing::json;
 use crate::testing::operator::{Delivery, SimulatedOperator};
 use crate::testing::scenario::{exhaustive_crashes, exhaustive_recreations, random_runs, seeds};
 use crate::testing::serving::{Menu, Serving};
+use crate::testing::watch::Source;
 use crate::testing::world::World;
 
 /// The operator's state; a crash is a new one.
 #[derive(Default)]
-struct Operator {
+pub(crate) struct Operator {
     deployments: HashMap<ObjectId, ModelDeployment>,
     caches: Caches,
     memories: HashMap<String, Memory>,
@@ -35,11 +36,11 @@ struct Operator {
 impl SimulatedOperator for Operator {
     type Subject = Serving;
 
-    fn selects(resource: Resource, object: &Value) -> bool {
+    fn selects(Source { of: resource, .. }: Source, object: &Value) -> bool {
         resource == Resource::ModelDeployment || json::label(object, names::LABEL_DEPLOYMENT).is_some()
     }
 
-    fn deliver(&mut self, resource: Resource, delivery: Delivery<'_>) -> Vec<ObjectId> {
+    fn deliver(&mut self, Source { of: resource, .. }: Source, delivery: Delivery<'_>) -> Vec<ObjectId> {
         let caches = &mut self.caches;
         let concerned = match resource {
             Resource::ModelDeployment => return self.deliver_deployments(&delivery),

@@ -41,6 +41,11 @@ pub(crate) fn label<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
     at(object, "/metadata/labels")?.get(key)?.as_str()
 }
 
+/// An annotation.
+pub(crate) fn annotation<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
+    at(object, "/metadata/annotations")?.get(key)?.as_str()
+}
+
 /// A label that holds a number.
 pub(crate) fn label_number(object: &Value, key: &str) -> Option<u32> {
     label(object, key)?.parse().ok()

@@ -26,13 +26,16 @@ pub(crate) mod json;
 pub(crate) mod operator;
 pub(crate) mod options;
 pub(crate) mod people;
+pub(crate) mod pipelines;
 pub(crate) mod pod_status;
+pub(crate) mod pods;
 pub(crate) mod scenario;
 pub(crate) mod script;
 pub(crate) mod serving;
 pub(crate) mod simulation;
 pub(crate) mod story;
 pub(crate) mod subject;
+pub(crate) mod toys;
 pub(crate) mod watch;
 pub(crate) mod world;
 

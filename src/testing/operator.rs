@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::json;
 use super::subject::Subject;
+use super::watch::Source;
 use super::world::World;
 use crate::cluster::index::{Child, OwnedIndex, OwnerKey};
 use crate::cluster::port::{ObjectId, Resource};
@@ -19,12 +20,12 @@ pub(crate) trait SimulatedOperator: Default {
     type Subject: Subject;
 
     /// Whether the operator's watch would tell of the object at all: its label selector.
-    fn selects(_resource: Resource, _object: &Value) -> bool {
+    fn selects(_source: Source, _object: &Value) -> bool {
         true
     }
 
     /// Feeds a cache; answers the keys that must be reconciled because of it.
-    fn deliver(&mut self, resource: Resource, delivery: Delivery<'_>) -> Vec<ObjectId>;
+    fn deliver(&mut self, source: Source, delivery: Delivery<'_>) -> Vec<ObjectId>;
 
     /// One reconcile against the caches as they are; answers when to come again without an event.
     fn reconcile(

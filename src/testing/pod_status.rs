@@ -80,18 +80,23 @@ pub(super) fn restarted(pod: &mut Value, now: Timestamp) {
 
 /// How a container ended.
 #[derive(Clone, Copy)]
-pub(super) struct End {
+pub(super) struct End<'a> {
     pub(super) exit_code: i32,
     pub(super) reason: &'static str,
+    /// Its termination message.
+    pub(super) message: &'a str,
 }
 
-impl End {
+impl End<'_> {
     pub(super) fn exit(exit_code: i32) -> Self {
-        End { exit_code, reason: if exit_code == 0 { "Completed" } else { "Error" } }
+        match exit_code {
+            0 => End { exit_code, reason: "Completed", message: "" },
+            _ => End { exit_code, reason: "Error", message: "it went wrong" },
+        }
     }
 
     pub(super) fn out_of_memory() -> Self {
-        End { exit_code: 137, reason: "OOMKilled" }
+        End { exit_code: 137, reason: "OOMKilled", message: "it went wrong" }
     }
 }
 
@@ -141,7 +146,7 @@ pub(super) fn disrupted(pod: &mut Value, reason: &str, now: Timestamp) {
 fn terminated(started: &Value, end: End, now: Timestamp) -> Value {
     json!({ "terminated": {
         "exitCode": end.exit_code, "reason": end.reason, "startedAt": started, "finishedAt": json::seconds(now),
-        "message": if end.exit_code == 0 { "" } else { "it went wrong" }, "containerID": "containerd://0",
+        "message": end.message, "containerID": "containerd://0",
     }})
 }
 

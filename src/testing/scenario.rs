@@ -16,6 +16,7 @@ use super::options::{Failure, SimOptions};
 use super::script::{Action, Deed};
 use super::simulation::Simulation;
 use super::subject::{Plot, Subject};
+use super::watch::Source;
 use crate::cluster::port::{ObjectId, Resource};
 
 /// A story: its seed, and what it is given.
@@ -39,7 +40,7 @@ pub(crate) struct Report<Outcome> {
 /// What a run of this operator comes to.
 type Ran<O> = Result<Report<<<O as SimulatedOperator>::Subject as Subject>::Outcome>, Failure>;
 /// The menu of this operator's scenarios.
-type MenuOf<O> = <<O as SimulatedOperator>::Subject as Subject>::Menu;
+pub(crate) type MenuOf<O> = <<O as SimulatedOperator>::Subject as Subject>::Menu;
 
 /// Steps after which a run that has not come to rest never will: the longest take a tenth.
 const STEP_LIMIT: u64 = 60_000;
@@ -104,7 +105,7 @@ pub(crate) fn spells(dice: &mut Dice) -> Vec<(SignedDuration, Action)> {
 }
 
 /// Now and then, a death and a list at times that the scenario knows.
-pub(crate) fn chance_mishaps(dice: &mut Dice, watched: &[Resource]) -> Vec<(SignedDuration, Action)> {
+pub(crate) fn chance_mishaps(dice: &mut Dice, watched: &[Source]) -> Vec<(SignedDuration, Action)> {
     if !dice.random_bool(0.3) {
         return Vec::new();
     }
@@ -120,8 +121,13 @@ pub(crate) fn run_seed<O: SimulatedOperator>(seed: u64, menu: &MenuOf<O>) -> Ran
 
 /// The seeds to run: as many as `TRAINYARD_SEEDS` says, or 300.
 pub(crate) fn seeds() -> Range<u64> {
+    seeds_or(300)
+}
+
+/// The seeds to run: as many as `TRAINYARD_SEEDS` says, or so many, where a scenario takes longer.
+pub(crate) fn seeds_or(default: u64) -> Range<u64> {
     let count = std::env::var("TRAINYARD_SEEDS").ok().and_then(|text| text.parse().ok());
-    0..count.unwrap_or(300)
+    0..count.unwrap_or(default)
 }
 
 /// Runs a scenario for each seed.

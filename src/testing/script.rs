@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::json;
 use super::story::Actor;
+use super::watch::Source;
 use super::world::World;
 use crate::cluster::port::{ObjectId, Resource};
 
@@ -18,7 +19,7 @@ pub(crate) enum Action {
     /// The operator is killed.
     Crash,
     /// A watch starts over.
-    Relist(Resource),
+    Relist(Source),
 }
 
 /// Something that is done to the cluster. What it is about may be gone by then: it is left alone, as users would.
@@ -102,7 +103,7 @@ impl fmt::Debug for Action {
         match self {
             Action::InCluster(deed) => f.write_str(&deed.told),
             Action::Crash => f.write_str("the operator is killed"),
-            Action::Relist(resource) => write!(f, "the watch of {} starts over", resource.plural()),
+            Action::Relist(source) => write!(f, "the watch of {source} starts over"),
         }
     }
 }

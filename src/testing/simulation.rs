@@ -14,9 +14,9 @@ use super::options::{Failure, SimOptions, story_lines};
 use super::script::{Action, Deed};
 use super::story::Line;
 use super::subject::{Machinery, Oracle, Subject};
-use super::watch::{Batch, Watches};
+use super::watch::{Batch, Source, Watches};
 use super::world::World;
-use crate::cluster::port::{ObjectId, Resource};
+use crate::cluster::port::ObjectId;
 
 /// When a key is to be reconciled.
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +61,7 @@ pub(crate) struct Simulation<O: SimulatedOperator> {
 /// What a step may do.
 #[derive(Clone, Copy, Debug)]
 enum Choice {
-    Deliver(Resource),
+    Deliver(Source),
     Reconcile,
     Machinery,
     Garbage,
@@ -117,7 +117,7 @@ impl<O: SimulatedOperator> Simulation<O> {
         let choices = self.choices();
         let weights: Vec<u32> = choices.iter().map(|(weight, _)| *weight).collect();
         match choices[weighted(&mut self.dice, &weights)].1 {
-            Choice::Deliver(resource) => self.deliver(resource),
+            Choice::Deliver(source) => self.deliver(source),
             Choice::Reconcile => self.reconcile_one(),
             Choice::Machinery => drop(self.machinery.step(&self.world, &mut self.dice)),
             Choice::Garbage => drop(self.world.collect_garbage()),
@@ -154,7 +154,7 @@ impl<O: SimulatedOperator> Simulation<O> {
         self.run_until_quiet(limit_steps)?;
         self.oracle.judge_the_end(&self.world).map_err(|what| self.failure(what))?;
         let changes = self.world.change_count();
-        for (key, _) in self.world.objects(O::Subject::KIND) {
+        for (key, _) in O::Subject::RECONCILED.iter().flat_map(|kind| self.world.objects(*kind)).collect::<Vec<_>>() {
             let writes = self.world.write_count();
             let stands_still = !self.oracle.is_waiting(&self.world, &key);
             self.reconcile(&key);
@@ -177,16 +177,16 @@ impl<O: SimulatedOperator> Simulation<O> {
         self.queue.clear();
         self.idle.clear();
         self.watches = Watches::new(O::Subject::WATCHED, &self.world);
-        for resource in O::Subject::WATCHED {
-            self.relist(*resource);
+        for source in O::Subject::WATCHED {
+            self.relist(*source);
         }
     }
 
-    fn relist(&mut self, resource: Resource) {
-        let rewinds = self.options.rewound.contains(&resource) && self.dice.random_bool(0.5);
+    fn relist(&mut self, source: Source) {
+        let rewinds = self.options.rewound.contains(&source.of) && self.dice.random_bool(0.5);
         let rewind = if rewinds { self.dice.random_range(1..=20) } else { 0 };
-        self.world.note(format!("-- the watch of {} starts over, {rewind} changes ago", resource.plural()));
-        self.watches.of(resource).relist(&self.world, rewind);
+        self.world.note(format!("-- the watch of {source} starts over, {rewind} changes ago"));
+        self.watches.of(source).relist(&self.world, rewind);
     }
 
     /// Now and then something breaks between two steps.
@@ -196,12 +196,12 @@ impl<O: SimulatedOperator> Simulation<O> {
         }
         let now = self.world.now();
         let watched = O::Subject::WATCHED;
-        let resource = watched[self.dice.random_range(0..watched.len())];
+        let source = watched[self.dice.random_range(0..watched.len())];
         if self.dice.random_bool(self.options.relist) {
-            self.relist(resource);
+            self.relist(source);
         } else if self.dice.random_bool(self.options.freeze) {
-            self.world.note(format!("-- the watch of {} hangs", resource.plural()));
-            self.watches.of(resource).freeze(now, &mut self.dice);
+            self.world.note(format!("-- the watch of {source} hangs"));
+            self.watches.of(source).freeze(now, &mut self.dice);
         } else if self.dice.random_bool(self.options.crash) {
             self.crash();
         } else {
@@ -214,9 +214,9 @@ impl<O: SimulatedOperator> Simulation<O> {
         let now = self.world.now();
         let is_due = |due: Option<Timestamp>| due.is_some_and(|due| due <= now);
         let mut choices = Vec::with_capacity(9);
-        for (resource, watch) in self.watches.iter() {
+        for (source, watch) in self.watches.iter() {
             if watch.is_behind(&self.world) && watch.frozen_until(now).is_none() {
-                choices.push((watch.pace(), Choice::Deliver(resource)));
+                choices.push((watch.pace(), Choice::Deliver(source)));
             }
         }
         if self.watches.are_ready() && is_due(self.queue.values().map(|due| due.at).min()) {
@@ -258,19 +258,19 @@ impl<O: SimulatedOperator> Simulation<O> {
         self.world.advance_to(goal);
     }
 
-    fn deliver(&mut self, resource: Resource) {
+    fn deliver(&mut self, source: Source) {
         let mut keys = Vec::new();
-        match self.watches.of(resource).next(&self.world, &mut self.dice) {
+        match self.watches.of(source).next(&self.world, &mut self.dice) {
             Batch::List(mut objects) => {
-                objects.retain(|object| O::selects(resource, object));
-                self.world.note(format!("deliver a list of {} {}", objects.len(), resource.plural()));
-                keys.extend(self.operator.deliver(resource, Delivery::Listed(&objects)));
+                objects.retain(|object| O::selects(source, object));
+                self.world.note(format!("deliver a list of {} {source}", objects.len()));
+                keys.extend(self.operator.deliver(source, Delivery::Listed(&objects)));
             }
             Batch::Changes(changes) => {
-                self.world.tell(Line::Deliver(resource, changes.len()));
-                for change in changes.iter().filter(|change| O::selects(resource, &change.object)) {
+                self.world.tell(Line::Deliver(source, changes.len()));
+                for change in changes.iter().filter(|change| O::selects(source, &change.object)) {
                     let news = if change.removed { Delivery::Deleted } else { Delivery::Applied };
-                    keys.extend(self.operator.deliver(resource, news(&change.object)));
+                    keys.extend(self.operator.deliver(source, news(&change.object)));
                 }
             }
         }
@@ -336,7 +336,7 @@ impl<O: SimulatedOperator> Simulation<O> {
     fn perform_next_action(&mut self) {
         let Some((_, action)) = self.script.pop_front() else { return };
         match action {
-            Action::Relist(resource) => self.relist(resource),
+            Action::Relist(source) => self.relist(source),
             Action::Crash => self.crash(),
             Action::InCluster(deed) => deed.perform(&self.world),
         }

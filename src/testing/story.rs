@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::json;
-use crate::cluster::port::{ObjectId, Resource};
+use super::watch::Source;
+use crate::cluster::port::ObjectId;
 
 /// Who did something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +84,7 @@ pub(crate) enum Line {
     /// A key was reconciled.
     Reconcile(ObjectId),
     /// So many changes of a kind reached the operator's cache.
-    Deliver(Resource, usize),
+    Deliver(Source, usize),
     /// Anything else.
     Note(String),
 }
@@ -117,6 +118,9 @@ pub(super) fn summary(object: &Value) -> String {
             text +=
                 &format!(" generation {generation} suspend {} status {}", object["spec"]["suspend"], object["status"]);
         }
+        Some("PipelineRun") => {
+            text += &format!(" cancel {} status {}", object["spec"]["cancel"], object["status"]);
+        }
         Some("ModelDeployment") => {
             let (generation, image) = (&object["metadata"]["generation"], json::image(&object["spec"]["template"]));
             let mut spec = object["spec"].clone();
@@ -148,7 +152,7 @@ impl fmt::Display for Line {
                 write!(f, "    {} {what} (by {:?}) {}", change.id, change.by, summary(&change.object))
             }
             Line::Reconcile(key) => write!(f, "reconcile {key}"),
-            Line::Deliver(resource, count) => write!(f, "deliver {count} changes of {}", resource.plural()),
+            Line::Deliver(source, count) => write!(f, "deliver {count} changes of {source}"),
             Line::Note(text) => f.write_str(text),
         }
     }

@@ -12,7 +12,7 @@ use super::dice::Dice;
 use super::options::SimOptions;
 use super::script::Action;
 use super::story::Change;
-use super::watch::Watches;
+use super::watch::{Source, Watches};
 use super::world::World;
 use crate::cluster::port::{ObjectId, Resource};
 
@@ -20,8 +20,10 @@ use crate::cluster::port::{ObjectId, Resource};
 pub(crate) trait Subject: 'static {
     /// The kind.
     const KIND: Resource;
-    /// What its controller watches, the kind itself first.
-    const WATCHED: &'static [Resource];
+    /// All kinds of ours that the operator reconciles.
+    const RECONCILED: &'static [Resource] = &[Self::KIND];
+    /// What its controllers watch.
+    const WATCHED: &'static [Source];
     /// Longer than any of an operator's timers that rings while a shorter one keeps ringing: so long nothing must have
     /// happened to an object before it is at rest.
     const PATIENCE: SignedDuration;

@@ -1,6 +1,8 @@
-//! How changes reach the operator's caches: in order for each kind of object, but each kind with a lag of its own.
+//! How changes reach the operator's caches: in order within a watch, but each watch with a lag of its own. Controllers of one
+//! process share no watch, as in the real one.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -11,6 +13,32 @@ use super::dice::Dice;
 use super::story::Change;
 use super::world::World;
 use crate::cluster::port::{ObjectId, Resource};
+
+/// Which watch is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Source {
+    /// The kind whose controller watches.
+    pub(crate) by: Resource,
+    /// What it watches.
+    pub(crate) of: Resource,
+}
+
+/// The watches of one controller.
+pub(crate) const fn sources<const N: usize>(by: Resource, watched: [Resource; N]) -> [Source; N] {
+    let mut sources = [Source { by, of: by }; N];
+    let mut index = 0;
+    while index < N {
+        sources[index].of = watched[index];
+        index += 1;
+    }
+    sources
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (for {})", self.of.plural(), self.by.plural())
+    }
+}
 
 /// The watch of one kind of object.
 pub(crate) struct Watch {
@@ -83,23 +111,23 @@ impl Watch {
     }
 }
 
-/// The watches of one controller.
-pub(crate) struct Watches(BTreeMap<Resource, Watch>);
+/// The watches of the operator.
+pub(crate) struct Watches(BTreeMap<Source, Watch>);
 
 impl Watches {
-    /// Watches of these kinds, each beginning with a list.
-    pub(crate) fn new(resources: &[Resource], world: &World) -> Self {
-        Watches(resources.iter().map(|resource| (*resource, Watch::new(*resource, world))).collect())
+    /// These watches, each beginning with a list.
+    pub(crate) fn new(sources: &[Source], world: &World) -> Self {
+        Watches(sources.iter().map(|source| (*source, Watch::new(source.of, world))).collect())
     }
 
     /// All of them.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Resource, &Watch)> {
-        self.0.iter().map(|(resource, watch)| (*resource, watch))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Source, &Watch)> {
+        self.0.iter().map(|(source, watch)| (*source, watch))
     }
 
-    /// The watch of one kind.
-    pub(crate) fn of(&mut self, resource: Resource) -> &mut Watch {
-        self.0.get_mut(&resource).expect("only what is watched is asked for")
+    /// One of them.
+    pub(crate) fn of(&mut self, source: Source) -> &mut Watch {
+        self.0.get_mut(&source).expect("only what is watched is asked for")
     }
 
     /// Whether every cache has had its first list; before that, a controller decides nothing.
@@ -107,9 +135,9 @@ impl Watches {
         self.0.values().all(|watch| watch.ready)
     }
 
-    /// So many changes of a kind have reached the operator's cache; none of a kind that is not watched.
-    pub(crate) fn delivered(&self, resource: Resource) -> usize {
-        self.0.get(&resource).map_or(0, |watch| watch.position)
+    /// So many changes have reached the cache behind a watch; none if there is no such watch.
+    pub(crate) fn delivered(&self, source: Source) -> usize {
+        self.0.get(&source).map_or(0, |watch| watch.position)
     }
 }
 

@@ -149,9 +149,9 @@ impl World {
         self.state().feeds.get(&resource).map_or(0, Vec::len)
     }
 
-    /// The operator's writes.
-    pub(crate) fn journal(&self) -> Vec<Write> {
-        self.state().journal.clone()
+    /// The operator's writes from a position on.
+    pub(crate) fn writes_since(&self, position: usize) -> Vec<Write> {
+        self.state().journal[position..].to_vec()
     }
 
     /// So many writes did the operator send.
@@ -271,7 +271,9 @@ impl State {
         }
         object["status"] = match id.resource {
             // The CRDs' default.
-            Resource::TrainingJob | Resource::ModelDeployment => json!({ "observedGeneration": -1 }),
+            Resource::TrainingJob | Resource::ModelDeployment | Resource::Pipeline | Resource::PipelineRun => {
+                json!({ "observedGeneration": -1 })
+            }
             Resource::Pod => json!({ "phase": "Pending", "qosClass": "BestEffort" }),
             Resource::Service => json!({ "loadBalancer": {} }),
             _ => Value::Null,

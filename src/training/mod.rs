@@ -9,6 +9,6 @@ pub mod observe;
 pub mod policy;
 pub mod reconcile;
 #[cfg(test)]
-mod simulated;
+pub(crate) mod simulated;
 pub mod status;
 pub mod validate;

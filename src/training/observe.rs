@@ -1,13 +1,14 @@
 //! What a decision is made from, besides the job itself: its children as the caches have them, and what this process
 //! remembers of its own recent writes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::api::TrainingJobStatus;
 use crate::api::conditions::{READY, holds};
+use crate::cluster::ending::Endings;
 use crate::cluster::endpoints::{ServiceFacts, SliceFacts};
 use crate::cluster::index::ChildMeta;
 use crate::cluster::managed::Remembers;
@@ -36,10 +37,6 @@ impl Observed {
     }
 }
 
-/// How long a pod whose containers have ended may take to say so: longer than most grace periods. A kubelet that died
-/// over it never will, and a pod must be deleted before Kubernetes gives it up for lost.
-const ENDING_PATIENCE: SignedDuration = SignedDuration::from_secs(60);
-
 /// What the process remembers of one job between reconciles.
 ///
 /// Losing it, in a crash, never breaks an invariant. It costs a few requests; and a pod that vanished before status said
@@ -57,8 +54,8 @@ pub struct Memory {
     pub seen: BTreeSet<(u32, u32)>,
     /// Attempt, and its ranks that have ended well as the last decision counted them; status may not say so yet.
     pub succeeded: Option<(u32, String)>,
-    /// UIDs of the pods that are ending by themselves, and when they were first seen so.
-    pub ending: BTreeMap<String, Timestamp>,
+    /// Pods that are ending by themselves.
+    pub ending: Endings,
     /// When a decision first found all pods running.
     pub running_since: Option<Timestamp>,
 }
@@ -71,12 +68,8 @@ impl Memory {
         if let Some(&(newest, _)) = self.seen.last() {
             self.seen = self.seen.split_off(&(newest, 0));
         }
-        let known = std::mem::take(&mut self.ending);
-        let ending = observed.pods.iter().filter(|pod| pod.is_ending()).map(|pod| &pod.meta.uid);
-        // A clock that was set back must not make the wait longer.
-        let since = |uid: &String| known.get(uid).map_or(now, |since| *since.min(&now));
-        self.ending = ending.map(|uid| (uid.clone(), since(uid))).collect();
-        // Nor must it hold anything up: what lies in the future was just now.
+        self.ending.catch_up(observed.pods.iter().map(AsRef::as_ref), now);
+        // A clock that was set back must not hold anything up: what lies in the future was just now.
         for moment in [&mut self.running_since, &mut self.slices_written_at] {
             *moment = moment.map(|moment| moment.min(now));
         }
@@ -85,17 +78,6 @@ impl Memory {
     /// Whether the cache still shows a slice as it was before our last change of it.
     pub fn awaits(&self, slice: &SliceFacts) -> bool {
         self.writes.awaits(Resource::EndpointSlice, &slice.meta)
-    }
-
-    /// Whether a pod has ended, or is given the time to do so by itself: those are kept, for their logs.
-    pub fn ends_by_itself(&self, pod: &PodFacts, now: Timestamp) -> bool {
-        let given = || self.ending.get(&pod.meta.uid).is_none_or(|since| now < *since + ENDING_PATIENCE);
-        pod.is_terminal() || (pod.is_ending() && given())
-    }
-
-    /// When the next of the pods that are ending by themselves has had its time.
-    pub fn ended_at_the_latest(&self, now: Timestamp) -> Option<Timestamp> {
-        self.ending.values().map(|since| *since + ENDING_PATIENCE).filter(|end| *end > now).min()
     }
 }
 

@@ -19,11 +19,12 @@ use crate::testing::jobs::{Jobs, Menu};
 use crate::testing::json;
 use crate::testing::operator::{Delivery, SimulatedOperator};
 use crate::testing::scenario::{exhaustive_crashes, exhaustive_recreations, random_runs, seeds};
+use crate::testing::watch::Source;
 use crate::testing::world::World;
 
 /// The operator's state; a crash is a new one.
 #[derive(Default)]
-struct Operator {
+pub(crate) struct Operator {
     jobs: HashMap<ObjectId, TrainingJob>,
     caches: Caches,
     memories: HashMap<String, Memory>,
@@ -32,11 +33,11 @@ struct Operator {
 impl SimulatedOperator for Operator {
     type Subject = Jobs;
 
-    fn selects(resource: Resource, object: &Value) -> bool {
+    fn selects(Source { of: resource, .. }: Source, object: &Value) -> bool {
         resource == Resource::TrainingJob || object["metadata"]["labels"].get(names::LABEL_JOB).is_some()
     }
 
-    fn deliver(&mut self, resource: Resource, delivery: Delivery<'_>) -> Vec<ObjectId> {
+    fn deliver(&mut self, Source { of: resource, .. }: Source, delivery: Delivery<'_>) -> Vec<ObjectId> {
         let concerned = match resource {
             Resource::TrainingJob => return self.deliver_jobs(&delivery),
             Resource::Pod => delivery.feed_children(&mut self.caches.pods, |pod: WatchedPod| pod.into()),

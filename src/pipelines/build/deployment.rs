@@ -6,15 +6,16 @@ use super::Maker;
 use crate::cluster::port::Resource;
 use crate::names;
 
-/// Builds the deployment as the step wants it. `pipeline_uid` says whose runs may change it.
-pub fn build_deployment(run: Maker, name: &str, pipeline_uid: &str, spec: Value) -> Value {
+/// Builds the deployment as the step wants it. Its label says for which step, since another of the run may deploy it later;
+/// `pipeline_uid` says whose runs may change it.
+pub fn build_deployment(run: Maker, step: &str, name: &str, pipeline_uid: &str, spec: Value) -> Value {
     json!({
         "apiVersion": Resource::ModelDeployment.api_version(),
         "kind": Resource::ModelDeployment.kind(),
         "metadata": {
             "name": name,
             "namespace": run.namespace,
-            "labels": {names::LABEL_RUN: run.name},
+            "labels": {names::LABEL_RUN: run.name, names::LABEL_STEP: step},
             "annotations": {
                 names::ANNOTATION_RUN_UID: run.uid,
                 names::ANNOTATION_PIPELINE_UID: pipeline_uid,

@@ -47,7 +47,7 @@ impl Controlled for PipelineRun {
         reconcile(api, run, &observed, memory, now).await
     }
 
-    fn is_over(&self, _memory: &Memory) -> bool {
-        self.status.as_ref().is_some_and(is_finished)
+    fn is_over(&self, memory: &Memory) -> bool {
+        self.status.as_ref().is_some_and(is_finished) && memory.ending.is_empty()
     }
 }

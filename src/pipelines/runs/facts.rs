@@ -106,6 +106,8 @@ impl From<Guarded<TrainingJob>> for JobFacts {
 pub struct ServingFacts {
     /// Identity, and the run.
     pub meta: ChildMeta,
+    /// The step of the run that deployed it.
+    pub step: String,
     /// How it is doing.
     pub progress: ServingProgress,
     /// What it says.
@@ -147,6 +149,10 @@ fn deployed(metadata: &ObjectMeta) -> ChildMeta {
     ChildMeta { owner: Some(run), ..ChildMeta::new(metadata) }
 }
 
+fn deploying_step(metadata: &ObjectMeta) -> String {
+    metadata.labels.as_ref().and_then(|labels| labels.get(names::LABEL_STEP)).cloned().unwrap_or_default()
+}
+
 /// A deployment that cannot be read fails the step that waits for it, and no other.
 impl From<Guarded<ModelDeployment>> for ServingFacts {
     fn from(deployment: Guarded<ModelDeployment>) -> Self {
@@ -154,6 +160,7 @@ impl From<Guarded<ModelDeployment>> for ServingFacts {
             Ok(deployment) => ServingFacts::from(deployment),
             Err(Unreadable { error, metadata, .. }) => ServingFacts {
                 meta: deployed(&metadata),
+                step: deploying_step(&metadata),
                 progress: ServingProgress::Stalled,
                 message: format!("it cannot be read: {error}"),
                 ..ServingFacts::default()
@@ -164,8 +171,8 @@ impl From<Guarded<ModelDeployment>> for ServingFacts {
 
 impl From<ModelDeployment> for ServingFacts {
     fn from(deployment: ModelDeployment) -> Self {
-        let meta = deployed(&deployment.metadata);
-        let Some(status) = deployment.status else { return ServingFacts { meta, ..ServingFacts::default() } };
+        let (meta, step) = (deployed(&deployment.metadata), deploying_step(&deployment.metadata));
+        let Some(status) = deployment.status else { return ServingFacts { meta, step, ..ServingFacts::default() } };
         let is_current = status.observed_generation == deployment.metadata.generation;
         let progress = match () {
             () if !is_current => ServingProgress::Underway,
@@ -177,6 +184,7 @@ impl From<ModelDeployment> for ServingFacts {
         let message = status.message.unwrap_or_default();
         ServingFacts {
             meta,
+            step,
             progress,
             message: if reason.is_empty() { message } else { format!("{reason}: {message}") },
             url: status.url.unwrap_or_default(),

@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::facts::{JobFacts, ServingFacts};
 use crate::api::{Pipeline, PipelineRunStatus};
+use crate::cluster::ending::Endings;
 use crate::cluster::index::{Child, ChildMeta};
 use crate::cluster::managed::Remembers;
 use crate::cluster::pod::PodFacts;
@@ -46,6 +47,11 @@ pub fn named<'a, T: Child>(children: &'a [Arc<T>], name: &str) -> Option<&'a Arc
 }
 
 impl Observed {
+    /// The ModelDeployment of that name, if that step was the last to deploy it.
+    pub fn deployed(&self, step: &str, name: &str) -> Option<&Arc<ServingFacts>> {
+        named(&self.deployments, name).filter(|deployment| deployment.step == step)
+    }
+
     fn children(&self) -> impl Iterator<Item = (Resource, &ChildMeta)> {
         let pods = self.pods.iter().map(|pod| (Resource::Pod, &pod.meta));
         let jobs = self.jobs.iter().map(|job| (Resource::TrainingJob, &job.meta));
@@ -66,6 +72,10 @@ pub struct Memory {
     pub seen: BTreeSet<(Resource, String)>,
     /// The Pipeline that the run names, as it was last read; only before the run starts.
     pub pipeline: Option<PipelineRead>,
+    /// Steps whose ModelDeployment the caches have shown.
+    pub deployed: BTreeSet<String>,
+    /// Pods that are ending by themselves.
+    pub ending: Endings,
     /// What the record says.
     pub prepared: Option<Arc<Prepared>>,
 }
@@ -103,11 +113,13 @@ impl Memory {
     /// Takes in what the caches show.
     pub fn catch_up(&mut self, observed: &Observed, now: Timestamp) {
         self.writes.catch_up(observed.children(), now);
+        self.ending.catch_up(observed.pods.iter().map(AsRef::as_ref), now);
         for (resource, meta) in observed.children() {
             if !self.seen.contains(&(resource, meta.name.clone())) {
                 self.seen.insert((resource, meta.name.clone()));
             }
         }
+        self.deployed.extend(observed.deployments.iter().map(|deployment| deployment.step.clone()));
         if let Some(read) = &mut self.pipeline {
             // A clock that was set back must not hold anything up.
             read.read_at = read.read_at.min(now);

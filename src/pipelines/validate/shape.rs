@@ -7,6 +7,7 @@ use jiff::SignedDuration;
 use crate::api::Duration;
 use crate::api::pipeline_step::{MAX_OUTPUTS, Output, Step};
 use crate::cluster::problem::Problem;
+use crate::pipelines::policy::graph::Graph;
 
 /// Clocks and caches need a moment.
 const SHORTEST_TIMEOUT: SignedDuration = SignedDuration::from_secs(1);
@@ -76,5 +77,19 @@ pub(super) fn check_deploy(step: &Step, path: &str, problems: &mut Vec<Problem>)
         let remedy =
             "remove it: a rollout that fails is not tried again; its progressDeadline says how long it may take";
         problems.push(Problem::new(&format!("{path}.retries"), "set", remedy));
+    }
+}
+
+/// Steps that deploy the same model come one after the other.
+pub(super) fn check_models(steps: &[Step], graph: &Graph, path: &str, problems: &mut Vec<Problem>) {
+    let model = |step: &Step| step.deploy.as_ref().map(|deploy| deploy.name.clone());
+    for (index, step) in steps.iter().enumerate() {
+        let Some(name) = model(step) else { continue };
+        let others = steps[..index].iter().enumerate().filter(|(_, other)| model(other).as_ref() == Some(&name));
+        let ordered = |other: usize| graph.earlier[index].contains(&other) || graph.earlier[other].contains(&index);
+        for (_, other) in others.filter(|(other, _)| !ordered(*other)) {
+            let remedy = format!("name one in dependsOn of the other: step {} deploys it too", other.name);
+            problems.push(Problem::new(&format!("{path}[{index}].deploy.name"), &name, &remedy));
+        }
     }
 }

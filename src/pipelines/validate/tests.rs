@@ -134,6 +134,10 @@ fn each_problem_names_field_value_and_remedy() {
             json!({"steps": [step("a", json!({"deploy": {"name": "m", "spec": serving}, "retries": {"limit": 1}}))]}),
             "spec.steps[0].retries: set: remove it",
         ),
+        (
+            json!({"steps": [step("a", deploy(serving.clone())), step("b", deploy(serving.clone()))]}),
+            "spec.steps[1].deploy.name: m: name one in dependsOn of the other: step a deploys it too",
+        ),
         (json!({"files": {}, "steps": [step("a", json!({}))]}), "spec.files: neither claim nor size: give either"),
         (
             json!({"files": {"size": "1Gi", "mountPath": "files"}, "steps": [step("a", json!({}))]}),

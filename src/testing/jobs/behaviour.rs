@@ -37,6 +37,8 @@ pub(crate) struct Behaviour {
     pub(crate) runs_for: SignedDuration,
     /// How it ends.
     pub(crate) ending: Ending,
+    /// Its termination message, if it is not an ordinary one.
+    pub(crate) says: Option<String>,
     /// Whether its other containers go on when the primary one has ended.
     pub(crate) sidecars_go_on: bool,
     /// From the end of its last container until its phase says so.
@@ -118,6 +120,7 @@ impl Odds {
             pull_stuck_for,
             runs_for: up_to_millis(dice, runs_for),
             ending,
+            says: None,
             sidecars_go_on: dice.random_bool(self.sidecars_go_on),
             // A node that dies over it never says so, until the pod is deleted.
             phase_after: if long_goodbye { SignedDuration::from_hours(24) } else { up_to_millis(dice, 2_500) },

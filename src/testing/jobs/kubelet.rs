@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use rand::RngExt;
 use serde_json::Value;
 
 use super::behaviour::{Behaviour, Ending, Odds};
+use super::fates::Identity;
 use crate::cluster::port::{ObjectId, Resource};
-use crate::names::{LABEL_ATTEMPT, LABEL_JOB, LABEL_RANK};
 use crate::testing::dice::{Dice, dice};
 use crate::testing::json;
 use crate::testing::pod_status::{self, End};
+use crate::testing::pods::{self, Pods};
 use crate::testing::story::Actor;
 use crate::testing::subject::Machinery;
 use crate::testing::world::World;
@@ -20,7 +20,7 @@ use crate::testing::world::World;
 /// Which pod of which attempt of which job; the same in every run of a scenario, whatever happens to the operator.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Part {
-    /// Namespace and name of the job.
+    /// Namespace and name of the job, or of the run.
     pub(crate) job: (String, String),
     /// Rank of the pod.
     pub(crate) rank: u32,
@@ -59,17 +59,24 @@ struct Course {
     address: Option<String>,
 }
 
+impl pods::Course for Course {
+    fn due(&self) -> Option<Timestamp> {
+        [self.due, self.stop_due].into_iter().flatten().min()
+    }
+
+    fn asked_to_stop(&mut self, at: Timestamp) {
+        self.stop_due.get_or_insert(at + self.behaviour.stops_after);
+    }
+}
+
 /// The scheduler and all kubelets.
 pub(crate) struct Kubelet {
     seed: u64,
     odds: Odds,
     fixed: BTreeMap<Part, Behaviour>,
-    seen: usize,
-    /// How much had happened in the cluster when it was last looked at; nothing new follows from the same.
-    looked_at: Option<usize>,
-    pods: BTreeMap<String, Course>,
-    /// How many pods there were of one part: a job made again under the same name has new chances.
-    lives: BTreeMap<Part, u32>,
+    pods: Pods<Course>,
+    /// How many pods there were of one name: a job made again under the same name has new chances.
+    lives: BTreeMap<String, u32>,
     /// Attempts, by owner, whose pods all ran at once and could find rank 0 by name.
     met: BTreeSet<(String, u32)>,
     free_addresses: VecDeque<String>,
@@ -84,9 +91,7 @@ impl Machinery for Kubelet {
             seed,
             odds,
             fixed: BTreeMap::new(),
-            seen: 0,
-            looked_at: None,
-            pods: BTreeMap::new(),
+            pods: Pods::default(),
             lives: BTreeMap::new(),
             met: BTreeSet::new(),
             free_addresses: VecDeque::new(),
@@ -96,26 +101,18 @@ impl Machinery for Kubelet {
 
     fn next_due(&mut self, world: &World) -> Option<Timestamp> {
         self.look(world);
-        let dues = self.pods.values().flat_map(|course| [course.due, course.stop_due]).flatten();
-        dues.min()
+        self.pods.next_due()
     }
 
     fn step(&mut self, world: &World, dice: &mut Dice) -> bool {
         self.look(world);
         let now = world.now();
         let is_due = |due: Option<Timestamp>| due.is_some_and(|due| due <= now);
-        let due = self.pods.iter().filter(|(_, course)| is_due(course.due) || is_due(course.stop_due));
-        let due: Vec<&String> = due.map(|(uid, _)| uid).collect();
-        if due.is_empty() {
-            return false;
-        }
-        let uid = due[dice.random_range(0..due.len())].clone();
-        let mut course = self.pods.remove(&uid).expect("it was just found");
-        self.looked_at = None;
+        let Some((uid, mut course)) = self.pods.take_due(now, dice) else { return false };
         let goes_on =
             if is_due(course.stop_due) { self.stop(&mut course, world) } else { self.live(&mut course, world) };
         if goes_on {
-            self.pods.insert(uid, course);
+            self.pods.put_back(uid, course);
         } else {
             self.free(&mut course);
         }
@@ -124,12 +121,6 @@ impl Machinery for Kubelet {
 }
 
 impl Kubelet {
-    /// How a pod would behave if nobody said otherwise; what [`Kubelet::fix`] starts from.
-    pub(crate) fn draw(&self, part: &Part, life: u32) -> Behaviour {
-        let Part { job: (namespace, name), rank, attempt } = part;
-        self.odds.draw(&mut dice(self.seed, &format!("pod {namespace}/{name} {rank} {attempt} {life}")))
-    }
-
     /// Says how a pod will behave, in each of its lives.
     pub(crate) fn fix(&mut self, part: Part, behaviour: Behaviour) {
         self.fixed.insert(part, behaviour);
@@ -137,27 +128,12 @@ impl Kubelet {
 
     /// Takes note of pods that came, are to go, or went.
     fn look(&mut self, world: &World) {
-        let happenings = world.change_count();
-        if self.looked_at.replace(happenings) == Some(happenings) {
-            return;
-        }
-        let changes = world.feed(Resource::Pod, self.seen, usize::MAX);
-        self.seen += changes.len();
-        for change in changes {
-            let uid = json::uid(&change.object);
-            if change.removed {
-                if let Some(mut course) = self.pods.remove(uid) {
-                    self.free(&mut course);
-                }
-            } else if let Some(course) = self.pods.get_mut(uid) {
-                if json::is_terminating(&change.object) && course.stop_due.is_none() {
-                    course.stop_due = Some(change.at + course.behaviour.stops_after);
-                }
-            } else if change.created
-                && let Some(course) = self.take_on(world, change.id.clone(), &change.object, change.at)
-            {
-                self.pods.insert(uid.to_owned(), course);
-            }
+        let mut pods = std::mem::take(&mut self.pods);
+        let gone = pods.look(world, |change| self.take_on(world, change.id.clone(), &change.object, change.at));
+        self.pods = pods;
+        let Some(gone) = gone else { return };
+        for mut course in gone {
+            self.free(&mut course);
         }
         self.let_peers_meet(world);
     }
@@ -165,17 +141,13 @@ impl Kubelet {
     /// Begins the course of a new pod; pods of nobody's are none of our business.
     fn take_on(&mut self, world: &World, id: ObjectId, pod: &Value, now: Timestamp) -> Option<Course> {
         let owner = json::controller_uid(pod)?.to_owned();
-        let job = (id.namespace.clone(), json::label(pod, LABEL_JOB)?.to_owned());
-        let (rank, attempt) = (json::label_number(pod, LABEL_RANK)?, json::label_number(pod, LABEL_ATTEMPT)?);
-        let part = Part { job, rank, attempt };
-        let life = self.lives.entry(part.clone()).or_insert(0);
+        let identity = Identity::of(world, &id, pod)?;
+        let life = self.lives.entry(identity.name.clone()).or_insert(0);
         *life += 1;
-        let life = *life;
-        let behaviour = self.fixed.get(&part).cloned().unwrap_or_else(|| self.draw(&part, life));
+        let drawn = || self.odds.draw(&mut dice(self.seed, &format!("pod {} {life}", identity.name)));
+        let behaviour = self.fixed.get(&identity.part).cloned().unwrap_or_else(|| identity.fated(drawn()));
         let due = Some(now + behaviour.scheduled_after);
-        let has_peers = job_of(&part, &owner, world).is_some_and(|job| {
-            json::text(&job, "/spec/framework") == Some("torch") && json::number(&job, "/spec/nodes").unwrap_or(1) > 1
-        });
+        let Identity { part, has_peers, .. } = identity;
         let course =
             Course { id, owner, part, has_peers, behaviour, stage: Stage::New, due, stop_due: None, address: None };
         Some(course)
@@ -248,6 +220,7 @@ impl Kubelet {
             Ending::Exit(code) => End::exit(code),
             Ending::OutOfMemory => End::out_of_memory(),
         };
+        let end = End { message: course.behaviour.says.as_deref().unwrap_or(end.message), ..end };
         let all = !course.behaviour.sidecars_go_on;
         world.change(Actor::Node, &course.id, |pod| pod_status::primary_ended(pod, end, all, now));
         let ended = world.get(&course.id).is_none_or(|pod| pod_status::all_ended(&pod));
@@ -338,7 +311,7 @@ pub(crate) fn addresses(slice: &Value) -> impl Iterator<Item = &str> {
 }
 
 /// The job of a part, if it is still the one that owns the pod.
-fn job_of(part: &Part, owner: &str, world: &World) -> Option<Arc<Value>> {
+pub(super) fn job_of(part: &Part, owner: &str, world: &World) -> Option<Arc<Value>> {
     let (namespace, name) = &part.job;
     let job = world.get(&ObjectId::new(Resource::TrainingJob, namespace, name))?;
     (json::uid(&job) == owner).then_some(job)

@@ -44,6 +44,7 @@ impl Node {
             pull_stuck_for: SignedDuration::ZERO,
             runs_for: SignedDuration::from_secs(60),
             ending: Ending::Exit(0),
+            says: None,
             sidecars_go_on: false,
             phase_after: SignedDuration::ZERO,
             stops_after: SignedDuration::from_secs(5),

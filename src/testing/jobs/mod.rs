@@ -3,6 +3,7 @@
 pub(crate) mod acts;
 pub(crate) mod behaviour;
 pub(crate) mod facts;
+pub(crate) mod fates;
 pub(crate) mod kubelet;
 pub(crate) mod oracle;
 pub(crate) mod stories;
@@ -21,15 +22,19 @@ pub(crate) use self::stories::Menu;
 use super::dice::Dice;
 use super::json;
 use super::subject::{Plot, Subject};
+use super::watch::{Source, sources};
 use crate::cluster::port::Resource;
+
+/// What the controller of TrainingJobs watches.
+pub(crate) const WATCHED: [Resource; 4] =
+    [Resource::TrainingJob, Resource::Pod, Resource::Service, Resource::EndpointSlice];
 
 /// TrainingJobs.
 pub(crate) struct Jobs;
 
 impl Subject for Jobs {
     const KIND: Resource = Resource::TrainingJob;
-    const WATCHED: &'static [Resource] =
-        &[Resource::TrainingJob, Resource::Pod, Resource::Service, Resource::EndpointSlice];
+    const WATCHED: &'static [Source] = &sources(Self::KIND, WATCHED);
     /// A job has one timer at a time.
     const PATIENCE: SignedDuration = SignedDuration::ZERO;
     type Menu = Menu;

@@ -5,7 +5,7 @@ use rand::RngExt;
 use serde_json::{Value, json};
 
 use super::behaviour::Odds;
-use super::{Jobs, acts};
+use super::{Jobs, WATCHED, acts};
 use crate::cluster::port::{ObjectId, Resource};
 use crate::testing::dice::{Dice, up_to_millis};
 use crate::testing::json;
@@ -52,7 +52,7 @@ impl Menu {
             people: true,
             obstacles: true,
             mishaps: true,
-            rewound: Jobs::WATCHED,
+            rewound: &WATCHED,
         }
     }
 

@@ -12,6 +12,7 @@ use crate::cluster::port::{ApiError, ApiServer, ObjectId, Resource};
 use crate::names;
 use crate::testing::json;
 use crate::testing::operator::{Delivery, SimulatedOperator};
+use crate::testing::watch::Source;
 use crate::testing::world::World;
 
 /// No mistake.
@@ -46,7 +47,7 @@ pub(super) struct Toy<const MISTAKE: u8> {
 impl<const MISTAKE: u8> SimulatedOperator for Toy<MISTAKE> {
     type Subject = Jobs;
 
-    fn selects(resource: Resource, object: &Value) -> bool {
+    fn selects(Source { of: resource, .. }: Source, object: &Value) -> bool {
         match resource {
             Resource::TrainingJob => true,
             Resource::Pod => json::label(object, names::LABEL_JOB).is_some(),
@@ -54,7 +55,7 @@ impl<const MISTAKE: u8> SimulatedOperator for Toy<MISTAKE> {
         }
     }
 
-    fn deliver(&mut self, resource: Resource, delivery: Delivery<'_>) -> Vec<ObjectId> {
+    fn deliver(&mut self, Source { of: resource, .. }: Source, delivery: Delivery<'_>) -> Vec<ObjectId> {
         let cache = match resource {
             Resource::TrainingJob => &mut self.jobs,
             Resource::Pod => &mut self.pods,

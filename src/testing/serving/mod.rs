@@ -22,22 +22,26 @@ pub(crate) use self::stories::Menu;
 use super::dice::Dice;
 use super::json;
 use super::subject::{Machinery, Plot, Subject};
+use super::watch::{Source, sources};
 use super::world::World;
 use crate::cluster::port::Resource;
+
+/// What the controller of ModelDeployments watches.
+pub(crate) const WATCHED: [Resource; 6] = [
+    Resource::ModelDeployment,
+    Resource::Pod,
+    Resource::Service,
+    Resource::Deployment,
+    Resource::ControllerRevision,
+    Resource::PodDisruptionBudget,
+];
 
 /// ModelDeployments.
 pub(crate) struct Serving;
 
 impl Subject for Serving {
     const KIND: Resource = Resource::ModelDeployment;
-    const WATCHED: &'static [Resource] = &[
-        Resource::ModelDeployment,
-        Resource::Pod,
-        Resource::Service,
-        Resource::Deployment,
-        Resource::ControllerRevision,
-        Resource::PodDisruptionBudget,
-    ];
+    const WATCHED: &'static [Source] = &sources(Self::KIND, WATCHED);
     /// A claim may be asked for again and again while the deadline, of at most 20 minutes, passes.
     const PATIENCE: SignedDuration = SignedDuration::from_mins(25);
     type Menu = Menu;

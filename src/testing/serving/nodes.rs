@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use rand::RngExt;
 use serde_json::Value;
 
 use super::behaviour::{Behaviour, Character, Exit, Odds};
@@ -12,6 +11,7 @@ use crate::names::{LABEL_DEPLOYMENT, LABEL_REVISION};
 use crate::testing::dice::{Dice, dice};
 use crate::testing::json;
 use crate::testing::pod_status::{self, End};
+use crate::testing::pods::{self, Pods};
 use crate::testing::story::Actor;
 use crate::testing::world::World;
 
@@ -43,9 +43,16 @@ struct Course {
     stop_due: Option<Timestamp>,
 }
 
-impl Course {
+impl pods::Course for Course {
     fn due(&self) -> Option<Timestamp> {
         [self.due, self.out_due.map(|(at, _)| at), self.stop_due].into_iter().flatten().min()
+    }
+
+    fn asked_to_stop(&mut self, at: Timestamp) {
+        if self.stop_due.is_none() {
+            self.stop_due = Some(at + self.behaviour.stops_after);
+            (self.due, self.out_due) = (None, None);
+        }
     }
 }
 
@@ -53,11 +60,8 @@ impl Course {
 pub(super) struct Nodes {
     seed: u64,
     odds: Odds,
-    seen: usize,
     claims_seen: usize,
-    /// How much had happened in the cluster when it was last looked at; nothing new follows from the same.
-    looked_at: Option<usize>,
-    pods: BTreeMap<String, Course>,
+    pods: Pods<Course>,
     /// How many pods there were of one revision: each lives a life of its own.
     lives: BTreeMap<(String, String, String), u32>,
     thrown_out: u32,
@@ -67,23 +71,13 @@ pub(super) struct Nodes {
 impl Nodes {
     /// Nodes whose pods behave as the seed and the odds say.
     pub(super) fn new(seed: u64, odds: Odds) -> Self {
-        Nodes {
-            seed,
-            odds,
-            seen: 0,
-            claims_seen: 0,
-            looked_at: None,
-            pods: BTreeMap::new(),
-            lives: BTreeMap::new(),
-            thrown_out: 0,
-            addresses: 0,
-        }
+        Nodes { seed, odds, claims_seen: 0, pods: Pods::default(), lives: BTreeMap::new(), thrown_out: 0, addresses: 0 }
     }
 
     /// When there is something to do next.
     pub(super) fn next_due(&mut self, world: &World) -> Option<Timestamp> {
         self.look(world);
-        self.pods.values().filter_map(Course::due).min()
+        self.pods.next_due()
     }
 
     /// Moves one pod that is due; answers whether there was one.
@@ -91,14 +85,7 @@ impl Nodes {
         self.look(world);
         let now = world.now();
         let is_due = |due: Option<Timestamp>| due.is_some_and(|due| due <= now);
-        let due: Vec<&String> =
-            self.pods.iter().filter(|(_, course)| is_due(course.due())).map(|(uid, _)| uid).collect();
-        if due.is_empty() {
-            return false;
-        }
-        let uid = due[dice.random_range(0..due.len())].clone();
-        let mut course = self.pods.remove(&uid).expect("it was just found");
-        self.looked_at = None;
+        let Some((uid, mut course)) = self.pods.take_due(now, dice) else { return false };
         let stays = if is_due(course.stop_due) {
             stop(&mut course, world)
         } else if is_due(course.out_due.map(|(at, _)| at)) {
@@ -108,33 +95,18 @@ impl Nodes {
             true
         };
         if stays {
-            self.pods.insert(uid, course);
+            self.pods.put_back(uid, course);
         }
         true
     }
 
     /// Takes note of pods that came, are to go, or went, and of claims that came.
     fn look(&mut self, world: &World) {
-        let happenings = world.change_count();
-        if self.looked_at.replace(happenings) == Some(happenings) {
+        let mut pods = std::mem::take(&mut self.pods);
+        let news = pods.look(world, |change| self.take_on(change.id.clone(), &change.object, change.at));
+        self.pods = pods;
+        if news.is_none() {
             return;
-        }
-        let changes = world.feed(Resource::Pod, self.seen, usize::MAX);
-        self.seen += changes.len();
-        for change in changes {
-            let uid = json::uid(&change.object);
-            if change.removed {
-                self.pods.remove(uid);
-            } else if let Some(course) = self.pods.get_mut(uid) {
-                if json::is_terminating(&change.object) && course.stop_due.is_none() {
-                    course.stop_due = Some(change.at + course.behaviour.stops_after);
-                    (course.due, course.out_due) = (None, None);
-                }
-            } else if change.created
-                && let Some(course) = self.take_on(change.id.clone(), &change.object, change.at)
-            {
-                self.pods.insert(uid.to_owned(), course);
-            }
         }
         let claims = world.feed_length(Resource::PersistentVolumeClaim);
         if std::mem::replace(&mut self.claims_seen, claims) != claims {

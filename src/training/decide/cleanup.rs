@@ -41,11 +41,11 @@ pub(super) fn tidy(
     let ending = observed
         .pods
         .iter()
-        .filter(|pod| pod.delete_asked_at.is_none() && (everything || !memory.ends_by_itself(pod, now)));
+        .filter(|pod| pod.delete_asked_at.is_none() && (everything || !memory.ending.ends_by_itself(pod, now)));
     plan.actions.extend(ending.map(|pod| delete_pod(pod)));
     let something_left = !observed.pods.is_empty() || !observed.slices.is_empty() || observed.service.is_some();
     let pods_wake = pods_due.filter(|_| !everything && something_left);
-    plan.waking_at(earliest(earliest(pods_wake, job_due), memory.ended_at_the_latest(now)))
+    plan.waking_at(earliest(earliest(pods_wake, job_due), memory.ending.at_the_latest(now)))
 }
 
 fn delete(resource: Resource, meta: &ChildMeta) -> Action {

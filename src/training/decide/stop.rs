@@ -19,7 +19,7 @@ pub(super) fn stop_older(view: &View) -> Option<Plan<TrainingJobStatus>> {
     let names_seem_clear = actions.is_empty();
     let stopping = view.older().filter(|pod| {
         let outlived = pod.is_terminal() && pod.attempt + 1 < view.attempt;
-        pod.delete_asked_at.is_none() && (!view.memory.ends_by_itself(pod, view.now) || outlived)
+        pod.delete_asked_at.is_none() && (!view.memory.ending.ends_by_itself(pod, view.now) || outlived)
     });
     actions.extend(stopping.map(|pod| delete_pod(pod)));
     if live == 0 && actions.is_empty() {
@@ -38,7 +38,7 @@ pub(super) fn stop_older(view: &View) -> Option<Plan<TrainingJobStatus>> {
         false => view.say(&situation),
     };
     // There is no deadline while the job is suspended.
-    let mut plan = plan.waking_at(earliest(outcome::deadline(view), view.memory.ended_at_the_latest(view.now)));
+    let mut plan = plan.waking_at(earliest(outcome::deadline(view), view.memory.ending.at_the_latest(view.now)));
     if names_seem_clear && !actions.is_empty() {
         plan.checks.push(view.names_are_cleared());
     }

@@ -192,7 +192,7 @@ impl<'a> View<'a> {
 
     /// That no pod of an older attempt is live, past all caches, and that none of these names exists.
     pub(super) fn pods_are_gone(&self, below_attempt: u32, absent: Vec<String>) -> Check {
-        Check::PodsAreGone { owner: self.id(), owner_uid: self.valid.uid.clone(), below_attempt, absent }
+        Check::PodsAreGone { owner: self.id(), owner_uid: Some(self.valid.uid.clone()), below_attempt, absent }
     }
 
     /// That DNS answers, past all caches, for no other attempt than the one in force.

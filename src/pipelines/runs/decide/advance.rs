@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::View;
 use super::child::{Finding, Verdict, look};
+use super::tidy::tidy;
 use super::work;
 use crate::api::conditions::whole_second;
 use crate::api::pipeline_run::{StepState, StopReason, Stopped};
@@ -70,7 +71,7 @@ pub(super) fn advance(view: &View, prepared: &Prepared) -> Plan<PipelineRunStatu
     }
     plan.checks = checks;
     plan.actions = actions;
-    plan
+    tidy(view, plan)
 }
 
 /// What is refused for a reason of its own fails its step; what is only late has to be waited for, and so has the claim.

@@ -127,7 +127,8 @@ pub(super) fn look(
         }
         Work::Train(_) => named(&view.observed.jobs, &name).map(|job| look_at_job(step, job, &limits)),
         Work::Deploy(_) => {
-            named(&view.observed.deployments, &name).map(|deployment| look_at_deployment(deployment, &limits))
+            let deployed = view.observed.deployed(&step.name, &name);
+            deployed.map(|deployment| look_at_deployment(deployment, &limits))
         }
     };
     let mut finding = found.unwrap_or_else(|| look_for(view, prepared, step, attempt, &name, &limits));
@@ -155,26 +156,21 @@ fn look_for(view: &View, prepared: &Prepared, step: &ValidStep, attempt: u32, na
     if view.memory.writes.has_created(resource, name) {
         return Finding::goes_on();
     }
-    // A cache that lags may have forgotten a pod, or not heard of it: the cluster itself is asked.
+    // A cache that lags may have forgotten a child, or not heard of it: the cluster itself is asked. A ModelDeployment may be
+    // there, in other hands.
     let is_gone = || {
-        let owner = view.id(Resource::PipelineRun, view.maker().name);
-        let owner_uid = view.maker().uid.to_owned();
-        (resource == Resource::Pod).then(|| Check::PodsAreGone {
-            owner,
-            owner_uid,
-            below_attempt: 0,
-            absent: vec![name.to_owned()],
-        })
+        let is_owned = resource != Resource::ModelDeployment;
+        is_owned.then(|| Check::IsAbsent { id: view.id(resource, name) })
     };
     if let Some(finding) = limits.stopped() {
         return Finding { check: is_gone(), ..finding };
     }
-    if view.memory.has_seen(resource, name) {
+    if work::has_seen(view, step, name) {
         let message = match resource {
             Resource::Pod => lost(&format!("pod {name}"), name, 0, view.now).message,
             Resource::TrainingJob => format!("TrainingJob {name} was deleted before it ended"),
             _ => format!(
-                "ModelDeployment {name} was deployed by another run, or deleted, before it was Ready: run again if this \
+                "ModelDeployment {name} was deployed by another run or step, or deleted, before it was Ready: run again if this \
                  run's model should serve"
             ),
         };
@@ -245,28 +241,26 @@ fn words(failure: &Failure) -> String {
     if last.is_empty() { message.clone() } else { format!("{message}: {}", shorten(last, LAST_LINE)) }
 }
 
+/// Stops a job, unless it is about to stop already.
+pub(super) fn stop_job(job: &JobFacts) -> Option<Action> {
+    let id = ObjectId::new(Resource::TrainingJob, &job.meta.namespace, &job.meta.name);
+    (!job.is_asked_to_stop && !job.is_deleted).then(|| Action::Apply { id, object: build_stop(&job.meta) })
+}
+
 fn look_at_job(step: &ValidStep, job: &JobFacts, limits: &Limits) -> Finding {
-    let stop = || {
-        let id = ObjectId::new(Resource::TrainingJob, &job.meta.namespace, &job.meta.name);
-        (!job.is_asked_to_stop && !job.is_deleted).then(|| Action::Apply { id, object: build_stop(&job.meta) })
-    };
     match job.progress {
         JobProgress::Complete => match from_results(&step.outputs, &job.results) {
             Ok(outputs) => Finding::of(Verdict::Succeeded(outputs)),
             Err(message) => Finding::failed(format!("TrainingJob {}: {message}", job.meta.name)),
         },
         JobProgress::Failed => Finding::failed(format!("TrainingJob {}: {}", job.meta.name, job.message)),
-        JobProgress::Stalled => {
-            // Suspended too, so that it does not begin after all when the run has gone on without it.
-            Finding::failed(format!("TrainingJob {}: {}", job.meta.name, job.message)).acting(stop())
-        }
+        JobProgress::Stalled => Finding::failed(format!("TrainingJob {}: {}", job.meta.name, job.message)),
         JobProgress::Stopped if limits.stop.is_some() => limits.stopped().unwrap_or_else(Finding::goes_on),
         _ if job.is_deleted => Finding::held_up("its TrainingJob is being deleted".to_owned()),
         JobProgress::Stopped => Finding::held_up("its TrainingJob is suspended".to_owned()),
         JobProgress::Underway => match &limits.stop {
-            Some(why) => {
-                Finding::of(Verdict::GoesOn(Some(format!("{why}: its TrainingJob is being stopped")))).acting(stop())
-            }
+            Some(why) => Finding::of(Verdict::GoesOn(Some(format!("{why}: its TrainingJob is being stopped"))))
+                .acting(stop_job(job)),
             None => Finding::goes_on(),
         },
     }

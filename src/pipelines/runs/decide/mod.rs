@@ -1,6 +1,6 @@
 //! The decision: what to do about a PipelineRun, as a pure function of what is known.
 //!
-//! 1. A finished run is left alone.
+//! 1. A finished run is left alone, but for pods that still run although their step has ended ([`tidy`]).
 //! 2. A run that has not started is checked, recorded, and then started ([`start`]).
 //! 3. A run under way is advanced ([`advance`]): what became of its steps is put into the status, and what the status on record
 //!    says is running is made if it is not there ([`child`], [`work`]).
@@ -11,6 +11,7 @@
 mod advance;
 mod child;
 mod start;
+mod tidy;
 mod work;
 
 #[cfg(test)]
@@ -38,11 +39,15 @@ const INTERVAL_PER_STEP: SignedDuration = SignedDuration::from_millis(2);
 /// Decides what to do about a run.
 pub fn decide(run: &PipelineRun, observed: &Observed, memory: &Memory, now: Timestamp) -> Plan<PipelineRunStatus> {
     let status = run.status.clone().unwrap_or_default();
-    if run.metadata.deletion_timestamp.is_some() || status::is_finished(&status) {
+    if run.metadata.deletion_timestamp.is_some() {
         // The garbage collector takes the children of a run that is deleted.
         return Plan::status_only(status, Publish::Now);
     }
     let view = View { run, observed, memory, now, status: &status };
+    if status::is_finished(&status) {
+        let unchanged = Plan::status_only(status.clone(), Publish::Now);
+        return tidy::tidy(&view, unchanged);
+    }
     if status.start_time.is_none() {
         return start::start(&view);
     }

@@ -1,4 +1,5 @@
 mod case;
+mod over;
 
 use serde_json::{Value, json};
 
@@ -111,7 +112,7 @@ fn a_timeout_stops_the_pod_and_counts_when_it_is_over() {
     assert!(case.is_in("a", StepState::Running), "it still runs");
     case.observed.pods.clear();
     let plan = case.decide();
-    assert!(plan.checks.iter().any(|check| matches!(check, Check::PodsAreGone { .. })), "{:?}", plan.checks);
+    assert!(plan.checks.iter().any(|check| matches!(check, Check::IsAbsent { .. })), "{:?}", plan.checks);
     case.publish(&plan);
     assert_eq!((case.steps().as_str(), case.state()), ("a Failed", "Failed"));
     assert!(case.step_message("a").starts_with("not finished 1m after its start"), "{}", case.step_message("a"));
@@ -216,7 +217,11 @@ fn a_deployment_that_another_run_took_or_that_is_not_ours_fails_the_step() {
     case.go();
     case.observed.deployments.clear();
     case.go();
-    assert!(case.step_message("d").contains("was deployed by another run, or deleted"), "{}", case.step_message("d"));
+    assert!(
+        case.step_message("d").contains("was deployed by another run or step, or deleted"),
+        "{}",
+        case.step_message("d")
+    );
 
     let mut case = Case::started(deploying());
     let id = case::short(&case.decide());
@@ -225,6 +230,30 @@ fn a_deployment_that_another_run_took_or_that_is_not_ours_fails_the_step() {
     case.go();
     assert!(case.step_message("d").contains("set deploy.adopt: true"), "{}", case.step_message("d"));
     assert_eq!(case.state(), "Failed");
+}
+
+#[test]
+fn two_steps_may_deploy_one_model_one_after_the_other() {
+    let deploy = |name: &str, replicas: i32, further: Value| {
+        let spec = json!({
+            "replicas": replicas, "template": {"spec": {"containers": [{"name": "c", "ports": [{"containerPort": 80}]}]}},
+        });
+        let mut step = step(name, json!({"deploy": {"name": "m", "spec": spec}}));
+        json_patch::merge(&mut step, &further);
+        step
+    };
+    let ready =
+        |step: &str| ServingFacts { step: step.into(), progress: ServingProgress::Ready, ..ServingFacts::default() };
+    let mut case =
+        Case::started(json!({"steps": [deploy("d", 1, json!({})), deploy("e", 5, json!({"dependsOn": ["d"]}))]}));
+    assert_eq!(case.go(), "!ModelDeployment m");
+    case.deployment("m", ready("d"));
+    case.go();
+    assert_eq!(case.steps(), "d Succeeded, e Running");
+    assert_eq!(case.go(), "!ModelDeployment m", "what the step before has made says nothing of this one");
+    case.deployment("m", ready("e"));
+    case.go();
+    assert_eq!(case.state(), "Succeeded");
 }
 
 fn refusal(kind: RefusalKind, name: &str) -> Refusal {
@@ -252,7 +281,7 @@ fn a_pod_that_vanished_is_a_failed_attempt_once_the_cluster_says_so_too() {
     case.go();
     case.observed.pods.clear();
     let plan = case.decide();
-    assert!(plan.checks.iter().any(|check| matches!(check, Check::PodsAreGone { absent, .. } if !absent.is_empty())));
+    assert!(plan.checks.iter().any(|check| matches!(check, Check::IsAbsent { .. })));
     case.publish(&plan);
     assert!(case.step_message("a").contains("vanished before it ended"), "{}", case.step_message("a"));
 }

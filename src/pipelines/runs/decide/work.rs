@@ -11,10 +11,10 @@ use crate::api::{ModelDeployment, TrainingJob};
 use crate::cluster::plan::{Action, Check};
 use crate::cluster::port::{ObjectId, Resource};
 use crate::cluster::problem::told;
+use crate::pipelines::build::Attempt;
 use crate::pipelines::build::deployment::build_deployment;
 use crate::pipelines::build::job::build_job;
 use crate::pipelines::build::pod::build_pod;
-use crate::pipelines::build::{Attempt, Maker};
 use crate::pipelines::policy::places::Embedded;
 use crate::pipelines::policy::substitute::{Values, substitute};
 use crate::pipelines::runs::facts::JobProgress;
@@ -63,9 +63,9 @@ pub(super) fn creation(
     let present = match resource {
         Resource::Pod => named(&view.observed.pods, &name).is_some(),
         Resource::TrainingJob => named(&view.observed.jobs, &name).is_some(),
-        _ => named(&view.observed.deployments, &name).is_some(),
+        _ => view.observed.deployed(&step.name, &name).is_some(),
     };
-    let known = present || view.memory.writes.has_created(resource, &name) || view.memory.has_seen(resource, &name);
+    let known = present || view.memory.writes.has_created(resource, &name) || has_seen(view, step, &name);
     let refused = view.memory.writes.refusal.as_ref().is_some_and(|refusal| refusal.name == name);
     let waits = view.status.steps.get(&step.name)?.retry_time.as_ref().is_some_and(|at| view.now < at.0);
     if known || refused || waits || !is_alone(view, step, attempt) {
@@ -77,6 +77,14 @@ pub(super) fn creation(
     )
 }
 
+/// Whether the child of a step was there once, as far as this process has seen.
+pub(super) fn has_seen(view: &View, step: &ValidStep, name: &str) -> bool {
+    match step.work {
+        Work::Run { .. } | Work::Train(_) => view.memory.has_seen(resource(step), name),
+        Work::Deploy(_) => view.memory.deployed.contains(&step.name),
+    }
+}
+
 /// Whether nothing of the attempt before runs any more, as far as the caches show.
 fn is_alone(view: &View, step: &ValidStep, attempt: u32) -> bool {
     if attempt <= 1 {
@@ -85,8 +93,15 @@ fn is_alone(view: &View, step: &ValidStep, attempt: u32) -> bool {
     let before = child_name(view, step, attempt - 1);
     match step.work {
         Work::Run { .. } => named(&view.observed.pods, &before).is_none_or(|pod| pod.is_terminal()),
-        Work::Train(_) => named(&view.observed.jobs, &before)
-            .is_none_or(|job| job.progress != JobProgress::Underway && !job.is_deleted),
+        Work::Train(_) => named(&view.observed.jobs, &before).is_none_or(|job| {
+            let is_over = match job.progress {
+                JobProgress::Complete | JobProgress::Failed | JobProgress::Stopped => true,
+                // One that nobody stops may begin after all.
+                JobProgress::Stalled => job.is_asked_to_stop,
+                JobProgress::Underway => false,
+            };
+            is_over && !job.is_deleted
+        }),
         Work::Deploy(_) => true,
     }
 }
@@ -100,10 +115,11 @@ fn before_retry(view: &View, step: &ValidStep, attempt: u32) -> Option<Check> {
     match step.work {
         Work::Run { .. } => Some(Check::PodHasEnded { id: view.id(Resource::Pod, &before) }),
         Work::Train(_) => {
-            let job = named(&view.observed.jobs, &before)?;
+            // Of a job that somebody deleted, pods may go on until the garbage collector comes.
+            let job = named(&view.observed.jobs, &before);
             Some(Check::PodsAreGone {
                 owner: view.id(Resource::TrainingJob, &before),
-                owner_uid: job.meta.uid.clone(),
+                owner_uid: job.map(|job| job.meta.uid.clone()),
                 below_attempt: u32::MAX,
                 absent: Vec::new(),
             })
@@ -139,11 +155,12 @@ fn action(view: &View, prepared: &Prepared, step: &ValidStep, number: u32) -> Re
             }
             Ok(create(Resource::TrainingJob, &name, build_job(attempt, spec)))
         }
-        Work::Deploy(deploy) => deploy_action(view, prepared, run, deploy),
+        Work::Deploy(deploy) => deploy_action(view, prepared, step, deploy),
     }
 }
 
-fn deploy_action(view: &View, prepared: &Prepared, run: Maker, deploy: &Deploy) -> Result<Action, String> {
+fn deploy_action(view: &View, prepared: &Prepared, step: &ValidStep, deploy: &Deploy) -> Result<Action, String> {
+    let run = view.maker();
     let spec = filled(view, &deploy.spec.parse(), Embedded::Spec)?;
     let problems = check_object::<ModelDeployment>("ModelDeployment", &deploy.name, &spec, |deployment| {
         serving::validate::validate(deployment).err()
@@ -154,7 +171,7 @@ fn deploy_action(view: &View, prepared: &Prepared, run: Maker, deploy: &Deploy) 
     let pipeline_uid = prepared.record.pipeline.uid.as_deref().unwrap_or(run.uid);
     Ok(Action::Put {
         id: view.id(Resource::ModelDeployment, &deploy.name),
-        object: build_deployment(run, &deploy.name, pipeline_uid, spec),
+        object: build_deployment(run, &step.name, &deploy.name, pipeline_uid, spec),
         mark: names::ANNOTATION_PIPELINE_UID,
         adopts: deploy.adopt == Some(true),
     })

@@ -11,7 +11,7 @@ use crate::cluster::port::Resource;
 use crate::names::ANNOTATION_REVISION_HASH;
 use crate::testing::json;
 use crate::testing::story::{Actor, Change};
-use crate::testing::watch::Watches;
+use crate::testing::watch::{Source, Watches};
 
 /// How much of the past the operator's caches show at least: positions in the feeds of two kinds.
 #[derive(Clone, Copy, Debug)]
@@ -25,10 +25,8 @@ pub(super) struct View {
 impl View {
     /// What the operator's watches have delivered.
     pub(super) fn of(watches: &Watches) -> Self {
-        View {
-            owners: watches.delivered(Resource::ModelDeployment),
-            deployments: watches.delivered(Resource::Deployment),
-        }
+        let delivered = |of| watches.delivered(Source { by: Resource::ModelDeployment, of });
+        View { owners: delivered(Resource::ModelDeployment), deployments: delivered(Resource::Deployment) }
     }
 }
 

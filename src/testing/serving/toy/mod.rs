@@ -18,6 +18,7 @@ use crate::cluster::port::{ObjectId, Resource};
 use crate::names;
 use crate::testing::json;
 use crate::testing::operator::{Delivery, SimulatedOperator};
+use crate::testing::watch::Source;
 use crate::testing::world::World;
 
 /// No mistake.
@@ -73,11 +74,11 @@ struct Toy<const MISTAKE: u8> {
 impl<const MISTAKE: u8> SimulatedOperator for Toy<MISTAKE> {
     type Subject = Serving;
 
-    fn selects(resource: Resource, object: &Value) -> bool {
+    fn selects(Source { of: resource, .. }: Source, object: &Value) -> bool {
         resource == Resource::ModelDeployment || json::label(object, names::LABEL_DEPLOYMENT).is_some()
     }
 
-    fn deliver(&mut self, resource: Resource, delivery: Delivery<'_>) -> Vec<ObjectId> {
+    fn deliver(&mut self, Source { of: resource, .. }: Source, delivery: Delivery<'_>) -> Vec<ObjectId> {
         let mut concerned = Vec::new();
         match delivery {
             Delivery::Listed(objects) => {

@@ -1,34 +1,9 @@
 //! Tests of the simulation itself, by operators whose faults are known.
 
-use std::collections::BTreeSet;
-
 use super::*;
-use crate::testing::scenario::{exhaustive_crashes, exhaustive_recreations, random_runs, run_seed, seeds};
+use crate::testing::scenario::exhaustive_recreations;
 use crate::testing::serving::Menu;
-
-/// What the oracle said of the seeds that go wrong, up to the first of which it says `words`.
-fn complaints_until<O: SimulatedOperator<Subject = Serving>>(words: &str) -> BTreeSet<String> {
-    let mut complaints = BTreeSet::new();
-    for failure in (0..240).filter_map(|seed| run_seed::<O>(seed, &Menu::everything()).err()) {
-        let found = failure.what.contains(words);
-        complaints.insert(failure.what);
-        if found {
-            break;
-        }
-    }
-    complaints
-}
-
-#[test]
-fn a_sound_operator_passes_random_runs() {
-    random_runs::<Toy<SOUND>>(seeds(), &Menu::everything());
-}
-
-#[test]
-fn a_sound_operator_survives_a_death_at_each_of_its_writes() {
-    let runs: u64 = (0..4).map(|seed| exhaustive_crashes::<Toy<SOUND>>(seed, &Menu::calm())).sum();
-    assert!(runs > 50, "only {runs} runs: the scenarios do too little");
-}
+use crate::testing::toys::toy_tests;
 
 #[test]
 fn a_sound_operator_does_not_mix_up_two_lives() {
@@ -36,24 +11,8 @@ fn a_sound_operator_does_not_mix_up_two_lives() {
     assert!(runs > 25, "only {runs} runs: the scenarios do too little");
 }
 
-#[test]
-fn a_run_follows_from_its_seed() {
-    let run = |seed| run_seed::<Toy<SOUND>>(seed, &Menu::everything()).expect("the sound one passes");
-    assert_eq!(run(3), run(3));
-    assert_ne!(run(3), run(4));
-}
-
-macro_rules! mistakes {
-    ($($test:ident: $mistake:ident => $words:literal,)*) => { $(
-        #[test]
-        fn $test() {
-            let complaints = complaints_until::<Toy<$mistake>>($words);
-            assert!(complaints.iter().any(|what| what.contains($words)), "{complaints:#?}");
-        }
-    )* };
-}
-
-mistakes! {
+toy_tests! {
+    Toy, Menu::everything(), Menu::calm(), crashes in 0..4,
     all_at_once_is_found: ABRUPT => "serving pods to",
     pods_taken_for_serving_are_found: TRUSTING => "called stable, but",
     too_many_pods_are_found: GREEDY => "pods, of at most",

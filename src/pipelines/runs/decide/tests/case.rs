@@ -130,7 +130,8 @@ impl Case {
 
     pub(super) fn deployment(&mut self, name: &str, facts: ServingFacts) {
         let meta = ChildMeta { namespace: "ns".into(), name: name.into(), ..ChildMeta::default() };
-        self.observed.deployments = vec![Arc::new(ServingFacts { meta, ..facts })];
+        let step = if facts.step.is_empty() { "d".to_owned() } else { facts.step };
+        self.observed.deployments = vec![Arc::new(ServingFacts { meta, step, ..facts })];
     }
 
     /// The states of all steps that do not wait, and attempts after the first: `a Succeeded, b Running 2`.

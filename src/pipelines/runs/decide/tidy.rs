@@ -1,0 +1,34 @@
+//! Ending what still runs of attempts that are over: sidecars go on when the container that counts has ended, and a job that
+//! stalled may begin after all.
+
+use super::View;
+use super::child::stop_job;
+use crate::api::PipelineRunStatus;
+use crate::api::pipeline_run::StepState;
+use crate::cluster::plan::{Action, Plan};
+use crate::cluster::port::{ObjectId, Resource};
+use crate::pipelines::runs::facts::JobProgress;
+
+/// Adds to a plan the end of pods and jobs that still run although what they did is on record as over. Pods that end by
+/// themselves are kept, for their logs.
+pub(super) fn tidy(view: &View, plan: Plan<PipelineRunStatus>) -> Plan<PipelineRunStatus> {
+    let is_in_force = |child: &str| {
+        let mut running = view.status.steps.values().filter(|step| step.state == StepState::Running);
+        running.any(|step| step.child.as_deref() == Some(child))
+    };
+    let pods = view.observed.pods.iter().filter(|pod| {
+        let ends = pod.delete_asked_at.is_some() || view.memory.ending.ends_by_itself(pod, view.now);
+        !ends && !is_in_force(&pod.meta.name)
+    });
+    let deletions = pods.map(|pod| Action::Delete {
+        id: ObjectId::new(Resource::Pod, &pod.meta.namespace, &pod.meta.name),
+        uid: pod.meta.uid.clone(),
+    });
+    let jobs = view.observed.jobs.iter().filter(|job| {
+        let may_run = matches!(job.progress, JobProgress::Underway | JobProgress::Stalled);
+        may_run && !is_in_force(&job.meta.name) && !view.memory.writes.awaits(Resource::TrainingJob, &job.meta)
+    });
+    let mut plan = plan.waking_at(view.memory.ending.at_the_latest(view.now));
+    plan.actions.extend(deletions.chain(jobs.filter_map(|job| stop_job(job))));
+    plan
+}
