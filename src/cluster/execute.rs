@@ -21,9 +21,10 @@ const WRITES_AT_ONCE: usize = 16;
 pub enum Executed {
     /// Everything was done.
     Done,
-    /// A cache is behind, and the decision has to be made again when it has caught up. If a check said so, nothing was
-    /// done.
+    /// A cache is behind, and the decision has to be made again when it has caught up.
     Stale(String),
+    /// These checks do not hold, for that reason; nothing was done.
+    Doubted(String, Vec<Check>),
     /// The apiserver would not create or change this object, or did not answer; what came before it was done.
     Refused(ObjectId, ApiError),
     /// Somebody else's object has the name; what came before it was done.
@@ -39,10 +40,15 @@ pub enum Executed {
 /// What the apiserver answered to a read, a change or a deletion, if it was not yes. Whatever was done until then is
 /// found by the next reconcile.
 pub async fn execute<A: ApiServer>(api: &A, checks: &[Check], actions: &[Action]) -> Result<Executed, ApiError> {
+    let (mut reasons, mut doubted) = (Vec::new(), Vec::new());
     for check in checks {
         if let Some(reason) = verify(api, check).await? {
-            return Ok(Executed::Stale(reason));
+            reasons.push(reason);
+            doubted.push(check.clone());
         }
+    }
+    if !doubted.is_empty() {
+        return Ok(Executed::Doubted(reasons.join("; "), doubted));
     }
     for group in actions.chunk_by(in_parallel) {
         let deeds: Vec<_> = group.iter().map(|action| act(api, action)).collect();
@@ -162,6 +168,16 @@ async fn verify<A: ApiServer>(api: &A, check: &Check) -> Result<Option<String>, 
             Ok(older.map(|pod| format!("pod {} of an older attempt still runs", pod.meta.name)))
         }
         Check::IsAbsent { id } => Ok(api.read(id).await?.map(|_| format!("{id} is there, whatever the cache says"))),
+        Check::IsInOtherHands { id, marks } => {
+            let live = api.read(id).await?;
+            let carries = |object: &Value| {
+                ["labels", "annotations"].into_iter().all(|kind| {
+                    let mut marks = marks[kind].as_object().into_iter().flatten();
+                    marks.all(|(key, value)| object["metadata"][kind][key] == *value)
+                })
+            };
+            Ok(live.filter(carries).map(|_| format!("{id} is still as we have left it")))
+        }
         Check::PodHasEnded { id } => {
             let live = api.read(id).await?;
             let pod = live.map(|object| serde_json::from_value::<WatchedPod>(object).map(PodFacts::from)).transpose();

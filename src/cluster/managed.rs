@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::plan::Action;
+use super::plan::{Action, Check};
 use super::port::{EventDraft, Resource};
 use super::problem::Problem;
 use super::writes::Writes;
@@ -53,6 +53,11 @@ pub trait Remembers<Status> {
 
     /// Takes note of actions that were carried out.
     fn acted(&mut self, _actions: &[Action], _now: Timestamp) {}
+
+    /// Takes note of checks that did not hold; whether a decision that knows of them may go on without what they were for.
+    fn doubted(&mut self, _checks: &[Check], _now: Timestamp) -> bool {
+        false
+    }
 
     /// Takes note of what was decided to be said, written or not.
     fn decided(&mut self, _status: &Status, _now: Timestamp) {}

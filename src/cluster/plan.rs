@@ -80,6 +80,13 @@ pub enum Check {
         /// The object.
         id: ObjectId,
     },
+    /// The object is gone, or does not carry these labels and annotations any more.
+    IsInOtherHands {
+        /// The object.
+        id: ObjectId,
+        /// Labels and annotations that it had when it was last put: `{"labels": {..}, "annotations": {..}}`.
+        marks: Value,
+    },
     /// No process of that pod runs: it is gone, or has ended.
     PodHasEnded {
         /// The pod.

@@ -54,15 +54,22 @@ pub async fn carry_out<A: ApiServer, O: Managed>(
     settle_uncertain(api, memory, now).await?;
     let generation = meta(object).generation;
     let mut plan = decide(memory);
+    let mut executed = execute(api, &plan.checks, &plan.actions).await;
+    if let Ok(Executed::Doubted(reason, checks)) = &executed
+        && memory.doubted(checks, now)
+    {
+        tracing::debug!(reason, "going on without it");
+        plan = decide(memory);
+        executed = execute(api, &plan.checks, &plan.actions).await;
+    }
     let mut changed = !plan.actions.is_empty();
-    let executed = execute(api, &plan.checks, &plan.actions).await;
     let (done, uncertain) = carried_out(&executed, &plan.actions);
     memory.writes().note(done, now);
     memory.writes().note_uncertain(uncertain);
     memory.acted(done, now);
     let refusal = match executed? {
         Executed::Done => None,
-        Executed::Stale(reason) => {
+        Executed::Stale(reason) | Executed::Doubted(reason, _) => {
             tracing::debug!(reason, "a cache is behind; deciding again");
             return Ok(Reconciled::stale(now));
         }
@@ -87,7 +94,7 @@ fn carried_out<'a>(executed: &Result<Executed, ApiError>, actions: &'a [Action])
     let until = |id: &ObjectId| actions.iter().position(|action| action.id() == id).unwrap_or(actions.len());
     match executed {
         Ok(Executed::Done) => (actions, &[]),
-        Ok(Executed::Stale(_)) => (&[], &[]),
+        Ok(Executed::Stale(_) | Executed::Doubted(..)) => (&[], &[]),
         Ok(Executed::Refused(id, ApiError::Unavailable(_))) => {
             let (done, rest) = actions.split_at(until(id));
             (done, &rest[..rest.len().min(1)])

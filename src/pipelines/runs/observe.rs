@@ -1,7 +1,7 @@
 //! What a decision is made from, besides the run itself: its children as the caches have them, and what this process
 //! remembers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -11,16 +11,21 @@ use crate::api::{Pipeline, PipelineRunStatus};
 use crate::cluster::ending::Endings;
 use crate::cluster::index::{Child, ChildMeta};
 use crate::cluster::managed::Remembers;
+use crate::cluster::plan::{Action, Check};
 use crate::cluster::pod::PodFacts;
 use crate::cluster::port::Resource;
+use crate::cluster::refusal::{Refusal, RefusalKind};
 use crate::cluster::retry::wait_before;
 use crate::cluster::workload::RevisionFacts;
 use crate::cluster::writes::Writes;
+use crate::names::LABEL_STEP;
 use crate::pipelines::build::record::Record;
 use crate::pipelines::validate::{ValidPipeline, validate};
 
 /// A Pipeline that is missing is looked for again after this long, and twice as long each further time.
 const PIPELINE_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
+/// What the cluster itself said of an object is asked again after this long.
+const DOUBT: SignedDuration = SignedDuration::from_secs(2);
 /// The longest that a Pipeline is not looked for.
 const LONGEST_PIPELINE_INTERVAL: SignedDuration = SignedDuration::from_secs(40);
 
@@ -72,8 +77,13 @@ pub struct Memory {
     pub seen: BTreeSet<(Resource, String)>,
     /// The Pipeline that the run names, as it was last read; only before the run starts.
     pub pipeline: Option<PipelineRead>,
-    /// Steps whose ModelDeployment the caches have shown.
+    /// Steps whose ModelDeployment was made, or changed, as they want it, or that the caches have shown so.
     pub deployed: BTreeSet<String>,
+    /// Children that were refused for a reason that passes, by name: they are asked for again in their own time, and hold up
+    /// no other.
+    pub late: BTreeMap<String, Refusal>,
+    /// Objects about which the cluster itself said other than the caches, and until when that is taken for granted.
+    pub doubtful: BTreeMap<String, Timestamp>,
     /// Pods that are ending by themselves.
     pub ending: Endings,
     /// What the record says.
@@ -120,6 +130,12 @@ impl Memory {
             }
         }
         self.deployed.extend(observed.deployments.iter().map(|deployment| deployment.step.clone()));
+        let passes = |refusal: &&Refusal| matches!(refusal.kind, RefusalKind::Quota | RefusalKind::Unanswered);
+        if let Some(refusal) = self.writes.refusal.as_ref().filter(passes) {
+            self.late.insert(refusal.name.clone(), refusal.clone());
+        }
+        self.late.retain(|_, refusal| now < refusal.until);
+        self.doubtful.retain(|_, until| now < *until);
         if let Some(read) = &mut self.pipeline {
             // A clock that was set back must not hold anything up.
             read.read_at = read.read_at.min(now);
@@ -131,6 +147,17 @@ impl Memory {
         if self.prepared.as_ref().is_none_or(|prepared| prepared.uid != record.meta.uid) {
             self.prepared = prepare(record).map(Arc::new);
         }
+    }
+
+    /// Why an object of that name is not asked for now, if it was refused.
+    pub fn refusal_of(&self, name: &str) -> Option<&Refusal> {
+        self.writes.refusal.as_ref().filter(|refusal| refusal.name == name).or_else(|| self.late.get(name))
+    }
+
+    /// When what is put off now is looked at again.
+    pub fn put_off_until(&self) -> Option<Timestamp> {
+        let refused = self.writes.refusal.iter().chain(self.late.values()).map(|refusal| refusal.until);
+        refused.chain(self.doubtful.values().copied()).min()
     }
 
     /// Whether a child was there once.
@@ -149,5 +176,30 @@ fn prepare(facts: &RevisionFacts) -> Option<Prepared> {
 impl Remembers<PipelineRunStatus> for Memory {
     fn writes(&mut self) -> &mut Writes {
         &mut self.writes
+    }
+
+    fn acted(&mut self, actions: &[Action], _now: Timestamp) {
+        for action in actions {
+            if let Action::Put { object, .. } = action
+                && let Some(step) = object["metadata"]["labels"][LABEL_STEP].as_str()
+            {
+                self.deployed.insert(step.to_owned());
+            }
+        }
+    }
+
+    /// What is left of one step must not hold up the others.
+    fn doubted(&mut self, checks: &[Check], now: Timestamp) -> bool {
+        let of_one_step = |check: &Check| match check {
+            Check::IsAbsent { id }
+            | Check::IsInOtherHands { id, .. }
+            | Check::PodHasEnded { id }
+            | Check::PodsAreGone { owner: id, .. } => Some(id.name.clone()),
+            _ => None,
+        };
+        let names: Option<Vec<String>> = checks.iter().map(of_one_step).collect();
+        let Some(names) = names else { return false };
+        self.doubtful.extend(names.into_iter().map(|name| (name, now + DOUBT)));
+        true
     }
 }

@@ -1,7 +1,10 @@
 //! Advancing a run: what became of its steps, which steps start, and what has to be made or stopped for that.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::Value;
 
 use super::View;
 use super::child::{Finding, Verdict, look};
@@ -12,7 +15,6 @@ use crate::api::pipeline_run::{StepState, StopReason, Stopped};
 use crate::api::{PipelineRunStatus, StepStatus};
 use crate::cluster::plan::{Action, Check, Plan, earliest};
 use crate::cluster::port::Resource;
-use crate::cluster::refusal::{Refusal, RefusalKind};
 use crate::cluster::retry::wait_before;
 use crate::pipelines::build::claim::build_claim;
 use crate::pipelines::policy::when::Facts;
@@ -20,6 +22,11 @@ use crate::pipelines::runs::observe::Prepared;
 use crate::pipelines::runs::status::{self, Situation};
 use crate::pipelines::validate::ValidStep;
 
+/// Most bytes that the outputs of all steps of a run may have as JSON: they stand in its status, and an object of Kubernetes
+/// holds about a megabyte.
+const MOST_OUTPUTS: usize = 256 * 1_024;
+/// With so many children that wait for quota, or for an apiserver that answers, no others are asked for.
+const MOST_LATE: usize = 8;
 /// Most children made in one reconcile; more follow in the next.
 const MOST_CREATES: usize = 128;
 
@@ -29,6 +36,7 @@ pub(super) fn advance(view: &View, prepared: &Prepared) -> Plan<PipelineRunStatu
     let (mut checks, mut actions, mut wake_at) = (Vec::new(), Vec::new(), None);
     let mut held_up = None;
     stop(view, prepared, &mut next);
+    let mut reported: usize = view.status.steps.values().map(|step| size(&step.outputs)).sum();
     for step in &pipeline.steps {
         let Some(present) = view.status.steps.get(&step.name).filter(|step| step.state == StepState::Running) else {
             continue;
@@ -41,8 +49,10 @@ pub(super) fn advance(view: &View, prepared: &Prepared) -> Plan<PipelineRunStatu
         if held_up.is_none() {
             held_up = hold.map(|hold| format!("step {}: {hold}", step.name));
         }
+        let verdict = within_bounds(verdict, &mut reported);
         settle(view, step, present, verdict, &mut next, &mut wake_at);
     }
+    forgive_lateness(view, prepared, &mut next);
     open_steps(view, prepared, &mut next);
     let made = make(view, prepared, &next, &mut actions);
     wake_at = earliest(wake_at, made.wake_at);
@@ -52,21 +62,16 @@ pub(super) fn advance(view: &View, prepared: &Prepared) -> Plan<PipelineRunStatu
     }
     let has_ended = |step: &&ValidStep| next.steps.get(&step.name).is_some_and(|step| step.state != StepState::Running);
     let all_ended = pipeline.steps.iter().all(|step| has_ended(&step));
-    let refusal = view.memory.writes.refusal.as_ref().filter(|refusal| holds_everything_up(view, refusal));
     let situation = match &next.stopped {
         _ if all_ended => Situation::Ended,
         Some(stopped) if pipeline.steps.iter().filter(|step| !step.is_final).any(|step| !has_ended(&step)) => {
             Situation::Stopping(stopped.reason)
         }
-        _ => match refusal {
-            Some(refusal) => Situation::Refused(refusal.clone()),
-            None => Situation::Running(held_up),
-        },
+        _ => Situation::Running(held_up),
     };
     wake_at = earliest(wake_at, run_deadline(view, prepared).filter(|_| next.stopped.is_none() && !all_ended));
     let mut plan = view.say(next, &situation, Some(pipeline.steps.len()));
-    let asked_again = view.memory.writes.refusal.as_ref().map(|refusal| refusal.until);
-    for at in [wake_at, asked_again, view.memory.writes.doubt_at()] {
+    for at in [wake_at, view.memory.put_off_until(), view.memory.writes.doubt_at()] {
         plan = plan.waking_at(at);
     }
     plan.checks = checks;
@@ -74,9 +79,34 @@ pub(super) fn advance(view: &View, prepared: &Prepared) -> Plan<PipelineRunStatu
     tidy(view, plan)
 }
 
-/// What is refused for a reason of its own fails its step; what is only late has to be waited for, and so has the claim.
-fn holds_everything_up(view: &View, refusal: &Refusal) -> bool {
-    refusal.name == view.record_name() || matches!(refusal.kind, RefusalKind::Quota | RefusalKind::Unanswered)
+/// Length of outputs as JSON.
+fn size(outputs: &BTreeMap<String, Value>) -> usize {
+    if outputs.is_empty() { 0 } else { serde_json::to_string(outputs).map_or(0, |text| text.len()) }
+}
+
+/// The verdict, unless what the step reports is too much together with what the others have.
+fn within_bounds(verdict: Verdict, reported: &mut usize) -> Verdict {
+    let Verdict::Succeeded(outputs) = &verdict else { return verdict };
+    let bytes = size(outputs);
+    if bytes > 0 && *reported + bytes > MOST_OUTPUTS {
+        let message = format!("outputs: all steps together report more than {MOST_OUTPUTS} bytes: write them to files");
+        return Verdict::Failed { message, is_final: true };
+    }
+    *reported += bytes;
+    verdict
+}
+
+/// Steps that had all ended before anybody noticed that their time had run out were not too late.
+fn forgive_lateness(view: &View, prepared: &Prepared, next: &mut PipelineRunStatus) {
+    let is_news = view.status.stopped.is_none();
+    let is_late = next.stopped.as_ref().is_some_and(|stopped| stopped.reason == StopReason::TimedOut);
+    let ended_by_itself = |step: &ValidStep| {
+        let state = next.steps.get(&step.name).map(|step| step.state);
+        state.is_some_and(|state| !matches!(state, StepState::Running | StepState::Cancelled))
+    };
+    if is_news && is_late && prepared.pipeline.steps.iter().filter(|step| !step.is_final).all(ended_by_itself) {
+        next.stopped = None;
+    }
 }
 
 fn run_deadline(view: &View, prepared: &Prepared) -> Option<Timestamp> {
@@ -133,7 +163,7 @@ fn settle(
             status::put_message(&mut new, &message);
         }
         Verdict::Failed { message, is_final: false }
-            if attempt <= step.retries && next.stopped.is_none() | step.is_final =>
+            if attempt <= step.retries && (next.stopped.is_none() || step.is_final) =>
         {
             let wait = wait_before(attempt.cast_signed(), step.backoff, step.max_backoff);
             let at = now.checked_add(wait).unwrap_or(now);
@@ -234,7 +264,7 @@ struct Made {
 /// Makes what the status on record says is running, and is not there. What has just ended is not made.
 fn make(view: &View, prepared: &Prepared, next: &PipelineRunStatus, actions: &mut Vec<Action>) -> Made {
     let mut made = Made { creates: false, checks: Vec::new(), wake_at: None };
-    if view.memory.writes.refusal.as_ref().is_some_and(|refusal| holds_everything_up(view, refusal)) {
+    if view.memory.late.len() >= MOST_LATE {
         return made;
     }
     let mut creations = Vec::new();
@@ -256,22 +286,23 @@ fn make(view: &View, prepared: &Prepared, next: &PipelineRunStatus, actions: &mu
             creations.push(creation.action);
         }
     }
-    if creations.is_empty() {
-        return made;
-    }
-    made.creates = true;
     let needs_files = |action: &Action| matches!(action.id().resource, Resource::Pod | Resource::TrainingJob);
-    if creations.iter().any(needs_files)
-        && let Some(files) = &prepared.pipeline.files
+    if let Some(files) = &prepared.pipeline.files
         && let Some(object) = build_claim(view.maker(), files)
     {
         let name = view.maker().claim_name(files);
         let id = view.id(Resource::PersistentVolumeClaim, &name);
         let present = view.observed.claim.is_some() || view.memory.writes.has_created(id.resource, &name);
-        if !present {
+        if !present && view.memory.refusal_of(&name).is_some() {
+            creations.retain(|action| !needs_files(action));
+        } else if !present && creations.iter().any(needs_files) {
             actions.push(Action::Create { id, owner_uid: view.maker().uid.to_owned(), object });
         }
     }
+    if creations.is_empty() {
+        return made;
+    }
+    made.creates = true;
     // Pods first: they go in parallel.
     creations.sort_by_key(|action| !action.creates_pod());
     actions.extend(creations);

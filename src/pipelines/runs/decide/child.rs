@@ -16,6 +16,7 @@ use crate::cluster::pod_state::{Failure, PodState, by_name, lost, pod_state};
 use crate::cluster::port::{ObjectId, Resource};
 use crate::cluster::refusal::RefusalKind;
 use crate::cluster::waiting;
+use crate::pipelines::build::deployment::marks;
 use crate::pipelines::build::job::build_stop;
 use crate::pipelines::policy::outputs::{from_message, from_results};
 use crate::pipelines::runs::facts::{JobFacts, JobProgress, ServingFacts, ServingProgress};
@@ -26,9 +27,6 @@ use crate::text::shorten;
 
 /// Longest part of a log line that a message quotes, in bytes.
 const LAST_LINE: usize = 160;
-/// Most bytes that the outputs of all steps of a run may have as JSON: they stand in its status, and an object of Kubernetes
-/// holds about a megabyte.
-const MOST_OUTPUTS: usize = 256 * 1_024;
 
 /// What became of a step.
 pub(super) enum Verdict {
@@ -132,17 +130,6 @@ pub(super) fn look(
         }
     };
     let mut finding = found.unwrap_or_else(|| look_for(view, prepared, step, attempt, &name, &limits));
-    if let Verdict::Succeeded(outputs) = &finding.verdict
-        && !outputs.is_empty()
-    {
-        let bytes = |outputs: &BTreeMap<String, Value>| serde_json::to_string(outputs).map_or(0, |text| text.len());
-        let others: usize = view.status.steps.values().map(|step| bytes(&step.outputs)).sum();
-        if others + bytes(outputs) > MOST_OUTPUTS {
-            let message =
-                format!("outputs: all steps together report more than {MOST_OUTPUTS} bytes: write them to files");
-            finding.verdict = Verdict::Failed { message, is_final: true };
-        }
-    }
     let ahead = [deadline, present.retry_time.as_ref().map(|time| time.0)].into_iter().flatten();
     for at in ahead.filter(|at| *at > view.now) {
         finding.wake_at = earliest(finding.wake_at, Some(at));
@@ -159,11 +146,22 @@ fn look_for(view: &View, prepared: &Prepared, step: &ValidStep, attempt: u32, na
     // A cache that lags may have forgotten a child, or not heard of it: the cluster itself is asked. A ModelDeployment may be
     // there, in other hands.
     let is_gone = || {
-        let is_owned = resource != Resource::ModelDeployment;
-        is_owned.then(|| Check::IsAbsent { id: view.id(resource, name) })
+        let id = view.id(resource, name);
+        Some(match resource {
+            Resource::ModelDeployment => Check::IsInOtherHands { id, marks: marks(view.maker(), &step.name) },
+            _ => Check::IsAbsent { id },
+        })
     };
+    if view.memory.doubtful.contains_key(name) {
+        return Finding::held_up(format!(
+            "{} {name} is there, and not to be seen as a part of this run",
+            resource.kind()
+        ));
+    }
     if let Some(finding) = limits.stopped() {
-        return Finding { check: is_gone(), ..finding };
+        // A ModelDeployment goes on, whoever stops to wait for it.
+        let check = is_gone().filter(|_| resource != Resource::ModelDeployment);
+        return Finding { check, ..finding };
     }
     if work::has_seen(view, step, name) {
         let message = match resource {
@@ -176,7 +174,10 @@ fn look_for(view: &View, prepared: &Prepared, step: &ValidStep, attempt: u32, na
         };
         return Finding { check: is_gone(), ..Finding::failed(message) };
     }
-    if let Some(refusal) = view.memory.writes.refusal.as_ref().filter(|refusal| refusal.name == name) {
+    if let Some(refused) = refused_claim(view, prepared, step) {
+        return refused;
+    }
+    if let Some(refusal) = view.memory.refusal_of(name) {
         return match (refusal.kind, &step.work) {
             (RefusalKind::Foreign, Work::Deploy(_)) => Finding::of(Verdict::Failed {
                 message: format!(
@@ -195,10 +196,29 @@ fn look_for(view: &View, prepared: &Prepared, step: &ValidStep, attempt: u32, na
             }
         };
     }
+    if work::is_doubtful(view, step, attempt) {
+        return Finding::held_up(format!("pods of attempt {} have not ended yet", attempt - 1));
+    }
     match work::creation(view, prepared, step, attempt) {
         Some(Err(message)) => Finding::of(Verdict::Failed { message, is_final: true }),
         _ => Finding::goes_on(),
     }
+}
+
+/// The claim for files that the step needs was refused.
+fn refused_claim(view: &View, prepared: &Prepared, step: &ValidStep) -> Option<Finding> {
+    let files = prepared.pipeline.files.as_ref().filter(|_| work::resource(step) != Resource::ModelDeployment)?;
+    let refusal = view.memory.refusal_of(&view.maker().claim_name(files))?;
+    Some(match refusal.kind {
+        RefusalKind::Content => Finding::of(Verdict::Failed {
+            message: format!("files: the apiserver refuses {}", refusal.message),
+            is_final: true,
+        }),
+        RefusalKind::Foreign => {
+            Finding::of(Verdict::Failed { message: format!("files: {}", refusal.message), is_final: true })
+        }
+        _ => Finding::held_up(refusal.told("")),
+    })
 }
 
 fn look_at_pod(view: &View, step: &ValidStep, pod: &PodFacts, container: &str, limits: &Limits) -> Finding {

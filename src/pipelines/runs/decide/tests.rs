@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::pipeline_run::StepState;
+use crate::cluster::managed::Remembers;
 use crate::cluster::pod::Phase;
 use crate::cluster::refusal::{Refusal, RefusalKind};
 use crate::names::step_child;
@@ -270,8 +271,12 @@ fn what_is_refused_fails_its_step_and_what_is_late_is_waited_for() {
     assert_eq!(case.steps(), "a Failed, b Running");
     let mut case = Case::started(steps);
     case.memory.writes.refusal = Some(refusal(RefusalKind::Quota, &name));
-    assert_eq!(case.go(), "");
-    assert_eq!((case.steps().as_str(), case.state()), ("a Running, b Running", "QuotaExceeded"));
+    assert_eq!(case.go(), "+Pod b-1", "one that waits holds up no other");
+    assert_eq!((case.steps().as_str(), case.state()), ("a Running, b Running", "Waiting"));
+    case.memory.writes.refusal = Some(refusal(RefusalKind::Unanswered, "another"));
+    assert_eq!(case.go(), "+Pod b-1", "it is remembered when another is refused");
+    case.now = seconds(61);
+    assert_eq!(case.go(), "+Pod a-1, +Pod b-1");
 }
 
 #[test]
@@ -311,4 +316,82 @@ fn ends_of_many_steps_are_written_together() {
     let plan = case.decide();
     assert_eq!(plan.publish, Publish::By(seconds(0) + SignedDuration::from_millis(200)));
     assert_eq!(plan.actions.len(), 99, "what the record says is running is made meanwhile");
+}
+
+#[test]
+fn a_refused_claim_fails_the_steps_that_need_it_and_no_other() {
+    let mut pipeline = deploying();
+    pipeline["files"] = json!({"size": "1Gi"});
+    pipeline["steps"].as_array_mut().unwrap().push(step("a", json!({})));
+    let claim = crate::names::family("r", "0b7d");
+    let mut case = Case::started(pipeline.clone());
+    case.memory.writes.refusal = Some(refusal(RefusalKind::Content, &claim));
+    assert_eq!(case.go(), "!ModelDeployment m");
+    assert_eq!(case.steps(), "a Failed, d Running");
+    let mut case = Case::started(pipeline);
+    case.memory.writes.refusal = Some(refusal(RefusalKind::Quota, &claim));
+    assert_eq!(case.go(), "!ModelDeployment m");
+    assert_eq!(case.steps(), "a Running, d Running");
+}
+
+#[test]
+fn what_the_cluster_says_of_one_step_holds_up_no_other() {
+    let mut case = Case::started(json!({"steps": [step("a", json!({})), step("b", json!({}))]}));
+    case.pod("a", 1, Phase::Running, None);
+    case.go();
+    case.observed.pods.clear();
+    let checks = case.decide().checks;
+    let absent: Vec<Check> = checks.into_iter().filter(|check| matches!(check, Check::IsAbsent { .. })).collect();
+    assert_eq!(absent.len(), 1);
+    assert!(Remembers::<PipelineRunStatus>::doubted(&mut case.memory, &absent, case.now));
+    let plan = case.decide();
+    assert_eq!((case::short(&plan).as_str(), plan.checks.len()), ("+Pod b-1", 1));
+    assert_eq!(plan.wake_at, Some(seconds(2)));
+    let owner = [Check::OwnerIsCurrent {
+        id: ObjectId::new(Resource::PipelineRun, "ns", "r"),
+        uid: "u".into(),
+        resource_version: "1".into(),
+    }];
+    assert!(!Remembers::<PipelineRunStatus>::doubted(&mut case.memory, &owner, case.now));
+}
+
+#[test]
+fn steps_that_ended_in_time_are_not_late() {
+    let mut case = Case::started(json!({"timeout": "1m", "steps": [step("a", json!({}))]}));
+    case.succeeds("a", "");
+    case.now = seconds(600);
+    case.go();
+    assert_eq!((case.steps().as_str(), case.state()), ("a Succeeded", "Succeeded"));
+}
+
+#[test]
+fn outputs_that_end_together_share_what_there_is_room_for() {
+    let declared: Vec<Value> = (0..4).map(|index| json!({"name": format!("o{index}")})).collect();
+    let steps: Vec<Value> = (0..80).map(|index| step(&format!("s{index}"), json!({"outputs": declared}))).collect();
+    let mut case = Case::started(json!({"steps": steps}));
+    let reported: serde_json::Map<String, Value> =
+        (0..4).map(|index| (format!("o{index}"), "x".repeat(1_000).into())).collect();
+    for index in 0..80 {
+        case.succeeds(&format!("s{index}"), &Value::from(reported.clone()).to_string());
+    }
+    let status = case.decide().status;
+    let failed = status.steps.values().filter(|step| step.state == StepState::Failed).count();
+    assert!((10..20).contains(&failed), "{failed} of 80 are too much");
+}
+
+#[test]
+fn a_deployment_that_was_never_seen_as_ours_was_taken_by_another() {
+    let mut case = Case::started(deploying());
+    let plan = case.decide();
+    case.memory.acted(&plan.actions, case.now);
+    case.go();
+    assert!(case.step_message("d").contains("was deployed by another run"), "{}", case.step_message("d"));
+}
+
+#[test]
+fn a_run_that_is_cancelled_before_it_starts_never_does() {
+    let mut case = Case::new(chain());
+    case.run.spec.cancel = Some(true);
+    assert_eq!(case.go(), "");
+    assert_eq!((case.steps().as_str(), case.state()), ("", "Cancelled"));
 }

@@ -66,9 +66,9 @@ pub(super) fn creation(
         _ => view.observed.deployed(&step.name, &name).is_some(),
     };
     let known = present || view.memory.writes.has_created(resource, &name) || has_seen(view, step, &name);
-    let refused = view.memory.writes.refusal.as_ref().is_some_and(|refusal| refusal.name == name);
+    let refused = view.memory.refusal_of(&name).is_some();
     let waits = view.status.steps.get(&step.name)?.retry_time.as_ref().is_some_and(|at| view.now < at.0);
-    if known || refused || waits || !is_alone(view, step, attempt) {
+    if known || refused || waits || !is_alone(view, step, attempt) || is_doubtful(view, step, attempt) {
         return None;
     }
     Some(
@@ -104,6 +104,11 @@ fn is_alone(view: &View, step: &ValidStep, attempt: u32) -> bool {
         }),
         Work::Deploy(_) => true,
     }
+}
+
+/// Whether the cluster itself said a moment ago that something of the attempt before goes on.
+pub(super) fn is_doubtful(view: &View, step: &ValidStep, attempt: u32) -> bool {
+    attempt > 1 && view.memory.doubtful.contains_key(&child_name(view, step, attempt - 1))
 }
 
 /// That nothing of the attempt before runs any more, past all caches.
