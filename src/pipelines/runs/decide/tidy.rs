@@ -29,6 +29,11 @@ pub(super) fn tidy(view: &View, plan: Plan<PipelineRunStatus>) -> Plan<PipelineR
         may_run && !is_in_force(&job.meta.name) && !view.memory.writes.awaits(Resource::TrainingJob, &job.meta)
     });
     let mut plan = plan.waking_at(view.memory.ending.at_the_latest(view.now));
-    plan.actions.extend(deletions.chain(jobs.filter_map(|job| stop_job(job))));
+    let endings: Vec<Action> = deletions.chain(jobs.filter_map(|job| stop_job(job))).collect();
+    if !endings.is_empty() {
+        // An old status says nothing of attempts that have been put on record since.
+        plan.checks.push(view.run_is_current());
+    }
+    plan.actions.extend(endings);
     plan
 }
