@@ -13,7 +13,8 @@
 //! object with a lag of its own. [`simulation`] draws what happens next, and [`scenario`] runs stories.
 //!
 //! All that is of one kind of object of ours is behind the traits in [`subject`]: what runs its pods, an oracle that looks
-//! at every single change, and the stories. [`jobs`] is about TrainingJobs, [`serving`] about ModelDeployments.
+//! at every single change, and the stories. [`jobs`] is about TrainingJobs, [`serving`] about ModelDeployments, [`pipelines`]
+//! about PipelineRuns with all that they make: there the controllers of all kinds run together, each with watches of its own.
 //!
 //! Everything follows from one seed: no threads, no real time, and no random generator that differs between platforms.
 

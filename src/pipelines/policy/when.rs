@@ -169,14 +169,17 @@ fn check_references(expression: &IdedExpr, scope: &Scope, used: &mut Used) -> Re
 fn check_path(names: &[&str], scope: &Scope, used: &mut Used) -> Result<(), String> {
     let ended = |step: &str| {
         scope.step(step).ok_or_else(|| {
-            let known = scope.steps.keys().filter(|name| (scope.has_ended)(name));
-            format!("steps.{step}: no such step has ended by then: name it in dependsOn; {}", one_of(known))
+            let known = || scope.steps.keys().filter(|name| (scope.has_ended)(name));
+            let hint = in_brackets("steps", step, known());
+            format!("steps.{step}: no such step has ended by then: name it in dependsOn; {}{hint}", one_of(known()))
         })
     };
     match names {
         ["params", name] => {
             let type_ = scope.parameters.get(*name).ok_or_else(|| {
-                format!("params.{name}: there is no such parameter: {}", one_of(scope.parameters.keys()))
+                let known = || scope.parameters.keys();
+                let hint = in_brackets("params", name, known());
+                format!("params.{name}: there is no such parameter: {}{hint}", one_of(known()))
             })?;
             used.parameters.insert((*name).to_owned(), *type_);
         }
@@ -194,12 +197,23 @@ fn check_path(names: &[&str], scope: &Scope, used: &mut Used) -> Result<(), Stri
         }
         ["params" | "steps", ..] => {
             let written = names.join(".");
-            return Err(format!("{written}: write params.NAME, steps.STEP.outputs.NAME or steps.STEP.state"));
+            let hint = match names {
+                ["steps", step] => in_brackets("steps", step, scope.steps.keys()),
+                _ => String::new(),
+            };
+            return Err(format!("{written}: write params.NAME, steps.STEP.outputs.NAME or steps.STEP.state{hint}"));
         }
         [other, ..] => return Err(format!("{other}: there is no such variable: use params and steps")),
         [] => {}
     }
     Ok(())
+}
+
+/// What to write where a name with a hyphen was taken for a subtraction.
+fn in_brackets<'a>(variable: &str, name: &str, known: impl Iterator<Item = &'a String>) -> String {
+    let begun = format!("{name}-");
+    let meant = known.into_iter().find(|known| known.starts_with(&begun));
+    meant.map(|meant| format!("; a name with '-' stands in brackets: {variable}['{meant}']")).unwrap_or_default()
 }
 
 /// Names that there are, as many as help.
@@ -348,6 +362,7 @@ mod tests {
             ("evaluate".to_owned(), types(&[("accuracy", ValueType::Number), ("note", ValueType::String)])),
             ("train".to_owned(), types(&[])),
             ("deploy".to_owned(), types(&[("url", ValueType::String)])),
+            ("smoke-test".to_owned(), types(&[])),
         ]);
         When::new(text, &Scope { parameters: &parameters, steps: &steps, has_ended: &|name| name != "deploy" })
     }
@@ -412,6 +427,16 @@ mod tests {
             ("steps.evaluate.outputs.f1 > 0.5", "steps.evaluate.outputs.f1: the step declares no such output"),
             ("steps.evaluate.accuracy > 0.5", "steps.evaluate.accuracy: write params.NAME, steps.STEP"),
             ("accuracy > 0.5", "accuracy: there is no such variable"),
+            (
+                "params.learning-rate > 0.5",
+                "params.learning: there is no such parameter: there are env, epochs, fast, learning-rate, least; a name with '-' \
+                 stands in brackets: params['learning-rate']",
+            ),
+            (
+                "steps.smoke-test.state == 'Failed'",
+                "steps.smoke: write params.NAME, steps.STEP.outputs.NAME or steps.STEP.state; a name with '-' stands in \
+                 brackets: steps['smoke-test']",
+            ),
             ("params.env.shout() == 'X'", "its types do not fit"),
             (&long, "1619 bytes: write at most 1024"),
         ] {
