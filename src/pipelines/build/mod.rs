@@ -6,6 +6,9 @@ pub mod job;
 pub mod pod;
 pub mod record;
 
+#[cfg(test)]
+mod tests;
+
 use serde_json::{Value, json};
 
 use super::validate::{Claim, ValidFiles, ValidPipeline};

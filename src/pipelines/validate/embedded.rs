@@ -13,7 +13,7 @@ use crate::pipelines::policy::places::Embedded;
 use crate::pipelines::policy::references::Reference;
 use crate::pipelines::policy::substitute::{Values, references, substitute};
 use crate::pipelines::policy::when::Scope;
-use crate::pipelines::validate::Work;
+use crate::pipelines::validate::{DEFAULT_MOUNT_PATH, Work};
 use crate::{names, serving, training};
 
 /// Field of a problem with a spec that cannot even be read.
@@ -57,20 +57,9 @@ pub(super) fn check(
     }
     check_names_are_fixed(work, &path, &dynamic, problems);
     let Ok(filled) = substitute(&spec, embedded, &values) else { return };
-    if files.is_some() && !matches!(work, Work::Deploy(_)) {
-        let volumes = if embedded == Embedded::PodTemplate {
-            &filled["spec"]["volumes"]
-        } else {
-            &filled["template"]["spec"]["volumes"]
-        };
-        let taken = |volume: &Value| volume["name"].as_str() == Some(FILES_VOLUME);
-        if volumes.as_array().into_iter().flatten().any(taken) {
-            problems.push(Problem::new(
-                &path,
-                format!("volume {FILES_VOLUME}"),
-                "rename it: the run's files are mounted under that name",
-            ));
-        }
+    if let Some(files) = files.filter(|_| !matches!(work, Work::Deploy(_))) {
+        let template = if embedded == Embedded::PodTemplate { &filled } else { &filled["template"] };
+        check_room_for_files(files, &template["spec"], &path, problems);
     }
     let found = match work {
         Work::Run { container, .. } => {
@@ -100,6 +89,24 @@ pub(super) fn check(
         Embedded::PodTemplate => problem.moved("spec.template", &path),
         Embedded::Spec => problem.moved("spec", &path),
     }));
+}
+
+/// Checks that the run's files can be mounted in the containers of a pod's spec.
+fn check_room_for_files(files: &Files, spec: &Value, path: &str, problems: &mut Vec<Problem>) {
+    let items = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    if items(&spec["volumes"]).iter().any(|volume| volume["name"] == FILES_VOLUME) {
+        let remedy = "rename it: the run's files are mounted under that name";
+        problems.push(Problem::new(path, format!("volume {FILES_VOLUME}"), remedy));
+    }
+    let mount_path = files.mount_path.as_deref().unwrap_or(DEFAULT_MOUNT_PATH).trim_end_matches('/');
+    for container in ["initContainers", "containers"].iter().flat_map(|list| items(&spec[*list])) {
+        let mounts = items(&container["volumeMounts"]);
+        let mut places = mounts.iter().filter_map(|mount| mount["mountPath"].as_str());
+        if places.any(|place| place.trim_end_matches('/') == mount_path) {
+            let remedy = "remove it, or set files.mountPath: the run's files are mounted there";
+            problems.push(Problem::new(path, format!("a mount at {mount_path}"), remedy));
+        }
+    }
 }
 
 /// What names the container whose end is the step's, and how long a job is kept, is not left to values or to the user: the run

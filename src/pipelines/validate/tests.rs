@@ -144,6 +144,12 @@ fn each_problem_names_field_value_and_remedy() {
             "spec.files.mountPath: files: give an absolute path",
         ),
         (
+            json!({"files": {"claim": "c"}, "steps": [step("a", json!({"run": {"spec": {"containers": [
+                {"name": "c", "volumeMounts": [{"name": "v", "mountPath": "/mnt/files/"}]},
+            ]}}}))]}),
+            "spec.steps[0].run: a mount at /mnt/files: remove it, or set files.mountPath",
+        ),
+        (
             json!({"files": {"size": "0Gi"}, "steps": [step("a", json!({}))]}),
             "spec.files.size: 0Gi: give a size above 0",
         ),
