@@ -8,6 +8,17 @@ use crate::text::shorten;
 /// Longest log tail in status, in bytes.
 const LOG_TAIL: usize = 1024;
 
+/// Longest part of a log line that a message quotes, in bytes.
+const LAST_LINE: usize = 160;
+
+/// A message, with the last line of the log: most often the exception itself.
+pub fn with_last_line(message: &str, log_tail: Option<&str>) -> String {
+    match log_tail.and_then(|tail| tail.lines().last()).map(str::trim) {
+        Some(line) if !line.is_empty() => format!("{message}: {}", shorten(line, LAST_LINE)),
+        _ => message.to_owned(),
+    }
+}
+
 /// What is kept of a container.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ContainerFacts {
@@ -123,6 +134,16 @@ mod tests {
 
     fn tail(message: &str) -> Option<String> {
         Ended { message: Some(message.to_owned()), ..Ended::default() }.log_tail()
+    }
+
+    #[test]
+    fn a_message_quotes_the_last_line_if_there_is_one() {
+        for (tail, expected) in
+            [(None, "it failed"), (Some(" \n"), "it failed"), (Some("first\n  last "), "it failed: last")]
+        {
+            assert_eq!(with_last_line("it failed", tail), expected);
+        }
+        assert_eq!(with_last_line("m", Some(&"x".repeat(500))).len(), "m: ".len() + LAST_LINE);
     }
 
     #[test]

@@ -9,8 +9,8 @@ use super::port::{ApiError, ObjectId};
 pub struct Refusal {
     /// What kind of no.
     pub kind: RefusalKind,
-    /// Name of the object that was asked for.
-    pub name: String,
+    /// The object that was asked for.
+    pub id: ObjectId,
     /// The apiserver's own words, or what stands in the way.
     pub message: String,
     /// When to ask again.
@@ -54,13 +54,7 @@ impl Refusal {
             ApiError::Unavailable(_) => RefusalKind::Unanswered,
             _ => RefusalKind::Content,
         };
-        Refusal {
-            kind,
-            name: id.name.clone(),
-            message: format!("{id}: {error}"),
-            until: now + kind.pause(),
-            generation,
-        }
+        Refusal { kind, id: id.clone(), message: format!("{id}: {error}"), until: now + kind.pause(), generation }
     }
 
     /// Somebody else's object has a child's name. `owner` is the noun for the child's owner.
@@ -69,14 +63,14 @@ impl Refusal {
         let message = format!(
             "{id} exists and does not belong to this {owner}; it is left untouched: delete it or rename the {owner}"
         );
-        Refusal { kind, name: id.name.clone(), message, until: now + kind.pause(), generation }
+        Refusal { kind, id: id.clone(), message, until: now + kind.pause(), generation }
     }
 
     /// An object of the owner's past self has a child's name.
     pub fn leftover(id: &ObjectId, owner: &str, generation: Option<i64>, now: Timestamp) -> Self {
         let kind = RefusalKind::Leftover;
         let message = format!("{id} belongs to an earlier {owner} of the same name, and is being removed with it");
-        Refusal { kind, name: id.name.clone(), message, until: now + kind.pause(), generation }
+        Refusal { kind, id: id.clone(), message, until: now + kind.pause(), generation }
     }
 
     /// What is said of it. `remedy` says what a person may do about content that is refused.

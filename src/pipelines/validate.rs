@@ -32,8 +32,6 @@ const ACCESS_MODES: [&str; 4] = ["ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany
 /// A pipeline that makes sense, with every default filled in.
 #[derive(Debug)]
 pub struct ValidPipeline {
-    /// What a run may be given.
-    pub parameters: Vec<Parameter>,
     /// Steps, those of `finally` after the others; within both each after all that it depends on.
     pub steps: Vec<ValidStep>,
     /// Longest time of the steps that are not of `finally`.
@@ -42,13 +40,18 @@ pub struct ValidPipeline {
     pub files: Option<ValidFiles>,
 }
 
+impl ValidPipeline {
+    /// Steps that are not of `finally`.
+    pub fn main_steps(&self) -> impl Iterator<Item = &ValidStep> {
+        self.steps.iter().filter(|step| !step.is_final)
+    }
+}
+
 /// One step.
 #[derive(Debug)]
 pub struct ValidStep {
     /// Its name.
     pub name: String,
-    /// Where it stands below the pipeline's own path, as in `steps[3]`.
-    pub path: String,
     /// Whether it is one of those that run at the end.
     pub is_final: bool,
     /// Names of the steps that have to succeed before.
@@ -169,7 +172,7 @@ pub fn validate(
         return Err(problems);
     }
     let timeout = timeout.map(Duration::signed);
-    Ok(ValidPipeline { parameters: parameters.clone(), steps: valid, timeout, files })
+    Ok(ValidPipeline { steps: valid, timeout, files })
 }
 
 fn check_parameters(parameters: &[Parameter], path: &str, problems: &mut Vec<Problem>) {
@@ -363,7 +366,6 @@ impl<'a> Reader<'a> {
         let outputs = if deploy.is_some() { deploy_outputs() } else { outputs.clone() };
         Some(ValidStep {
             name: name.clone(),
-            path: below.to_owned(),
             is_final,
             depends_on: depends_on.clone(),
             when,

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::api::conditions::{self, FINISHED, Seen, Standing, gist, set_standing, whole_second};
 use crate::api::{AttemptRecord, MAX_ATTEMPT_RECORDS, TrainingJobStatus};
+use crate::cluster::container::with_last_line;
 use crate::cluster::pod_state::Failure;
 use crate::cluster::problem::{Problem, told};
 use crate::cluster::refusal::{Refusal, RefusalKind};
@@ -27,8 +28,6 @@ pub const RESULTS_REFUSED: &str = "ResultsRefused";
 const LONGEST_MESSAGE: usize = 2_048;
 /// Longest message of a failed attempt, in bytes; ten of them are kept.
 const LONGEST_RECORD: usize = 512;
-/// Longest part of a log line that a message quotes, in bytes.
-const LAST_LINE: usize = 160;
 
 /// Where a job stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -291,11 +290,7 @@ pub fn remember(status: &mut TrainingJobStatus, attempt: u32, failure: &Failure,
 
 /// What happened, with the last line of the log if it may be shown: most often the exception itself.
 pub fn summary(record: &AttemptRecord) -> String {
-    let last_line = record.log_tail.as_deref().and_then(|tail| tail.lines().last());
-    match last_line.map(|line| shorten(line.trim(), LAST_LINE)) {
-        Some(line) if !line.is_empty() => format!("{}: {line}", record.message),
-        _ => record.message.clone(),
-    }
+    with_last_line(&record.message, record.log_tail.as_deref())
 }
 
 /// Whether the job is over.
@@ -321,6 +316,7 @@ pub fn differs_materially(old: &TrainingJobStatus, new: &TrainingJobStatus) -> b
 mod tests {
     use super::*;
     use crate::api::conditions::{READY, RECONCILING, STALLED};
+    use crate::cluster::port::{ObjectId, Resource};
 
     fn seen(second: i64) -> Seen {
         Seen { now: Timestamp::from_second(second).unwrap(), generation: Some(1) }
@@ -339,7 +335,7 @@ mod tests {
         let refusal = |kind| {
             Situation::Refused(Refusal {
                 kind,
-                name: "n".into(),
+                id: ObjectId::new(Resource::Pod, "ns", "n"),
                 message: "no".into(),
                 until: seen(9).now,
                 generation: Some(1),

@@ -4,14 +4,21 @@
 //! type in place of each reference, both sides of `&&`, `||` and `?:` too. Loops are refused: without them the cost of an
 //! expression is bounded by its length.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock};
+mod references;
+mod types;
+mod values;
 
-use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators};
+use std::collections::BTreeMap;
+
+use cel::common::ast::IdedExpr;
 use cel::objects::ValueType as CelType;
 use cel::parser::PrattParser;
-use cel::{Context, Env, ExecutionError, Value as CelValue};
+use cel::{ExecutionError, Value as CelValue};
 use serde_json::Value;
+
+use references::check_references;
+use types::{check_types, named, tell_type_error};
+use values::Used;
 
 use crate::api::ValueType;
 use crate::api::pipeline_step::MAX_WHEN;
@@ -54,22 +61,12 @@ const DEEPEST: u16 = 32;
 /// Most operators, references and literals of an expression.
 const MOST_NODES: usize = 250;
 
-/// CEL's standard functions, looked up once.
-static STANDARD: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
-
 /// An expression that can be evaluated.
 #[derive(Debug)]
 pub struct When {
     text: String,
     expression: IdedExpr,
     used: Used,
-}
-
-/// What an expression refers to, and the types of that. Only this is looked up for it: a run may have hundreds of steps.
-#[derive(Clone, Debug, Default)]
-struct Used {
-    parameters: Types,
-    steps: BTreeMap<String, Types>,
 }
 
 impl When {
@@ -120,222 +117,6 @@ impl When {
             }
             Err(error) => Err(error.to_string()),
         }
-    }
-}
-
-/// The names after the variable that a chain of selections begins with: `steps.a["b"]` gives steps, a and b.
-fn names(expression: &Expr) -> Option<Vec<&str>> {
-    match expression {
-        Expr::Ident(name) => Some(vec![name]),
-        Expr::Select(select) => {
-            let mut names = names(&select.operand.expr)?;
-            names.push(&select.field);
-            Some(names)
-        }
-        Expr::Call(CallExpr { func_name, target: None, args }) if func_name == operators::INDEX => {
-            let [operand, IdedExpr { expr: Expr::Literal(LiteralValue::String(name)), .. }] = args.as_slice() else {
-                return None;
-            };
-            let mut names = names(&operand.expr)?;
-            names.push(name.inner());
-            Some(names)
-        }
-        _ => None,
-    }
-}
-
-fn check_references(expression: &IdedExpr, scope: &Scope, used: &mut Used) -> Result<(), String> {
-    if let Some(names) = names(&expression.expr) {
-        return check_path(&names, scope, used);
-    }
-    let mut check = |part: &IdedExpr| check_references(part, scope, used);
-    match &expression.expr {
-        Expr::Comprehension(_) => {
-            Err("loops (all, exists, exists_one, map, filter) are not allowed: remove it".to_owned())
-        }
-        Expr::Call(call) => call.target.iter().map(AsRef::as_ref).chain(&call.args).try_for_each(check),
-        Expr::Select(select) => check(&select.operand),
-        Expr::List(list) => list.elements.iter().try_for_each(check),
-        Expr::Map(map) => map.entries.iter().try_for_each(|entry| match &entry.expr {
-            EntryExpr::MapEntry(entry) => check(&entry.key).and_then(|()| check(&entry.value)),
-            EntryExpr::StructField(_) => Ok(()),
-        }),
-        Expr::Struct(_) => Err("messages are not allowed: use params and steps only".to_owned()),
-        Expr::Ident(_) | Expr::Literal(_) | Expr::Unspecified => Ok(()),
-    }
-}
-
-/// Looks a reference up, and takes note of it.
-fn check_path(names: &[&str], scope: &Scope, used: &mut Used) -> Result<(), String> {
-    let ended = |step: &str| {
-        scope.step(step).ok_or_else(|| {
-            let known = || scope.steps.keys().filter(|name| (scope.has_ended)(name));
-            let hint = in_brackets("steps", step, known());
-            format!("steps.{step}: no such step has ended by then: name it in dependsOn; {}{hint}", one_of(known()))
-        })
-    };
-    match names {
-        ["params", name] => {
-            let type_ = scope.parameters.get(*name).ok_or_else(|| {
-                let known = || scope.parameters.keys();
-                let hint = in_brackets("params", name, known());
-                format!("params.{name}: there is no such parameter: {}{hint}", one_of(known()))
-            })?;
-            used.parameters.insert((*name).to_owned(), *type_);
-        }
-        ["steps", step, "state"] => {
-            ended(step)?;
-            used.steps.entry((*step).to_owned()).or_default();
-        }
-        ["steps", step, "outputs", output] => {
-            let outputs = ended(step)?;
-            let type_ = outputs.get(*output).ok_or_else(|| {
-                let known = one_of(outputs.keys());
-                format!("steps.{step}.outputs.{output}: the step declares no such output: {known}")
-            })?;
-            used.steps.entry((*step).to_owned()).or_default().insert((*output).to_owned(), *type_);
-        }
-        ["params" | "steps", ..] => {
-            let written = names.join(".");
-            let hint = match names {
-                ["steps", step] => in_brackets("steps", step, scope.steps.keys()),
-                _ => String::new(),
-            };
-            return Err(format!("{written}: write params.NAME, steps.STEP.outputs.NAME or steps.STEP.state{hint}"));
-        }
-        [other, ..] => return Err(format!("{other}: there is no such variable: use params and steps")),
-        [] => {}
-    }
-    Ok(())
-}
-
-/// What to write where a name with a hyphen was taken for a subtraction.
-fn in_brackets<'a>(variable: &str, name: &str, known: impl Iterator<Item = &'a String>) -> String {
-    let begun = format!("{name}-");
-    let meant = known.into_iter().find(|known| known.starts_with(&begun));
-    meant.map(|meant| format!("; a name with '-' stands in brackets: {variable}['{meant}']")).unwrap_or_default()
-}
-
-/// Names that there are, as many as help.
-fn one_of<'a>(names: impl Iterator<Item = &'a String>) -> String {
-    let names: Vec<&str> = names.take(10).map(String::as_str).collect();
-    if names.is_empty() { "there are none".to_owned() } else { format!("there are {}", names.join(", ")) }
-}
-
-/// Evaluates the parts that evaluation of the whole may pass by, and both sides of comparisons, which CEL lets be of any types.
-fn check_types(expression: &IdedExpr, context: &Context) -> Result<(), String> {
-    let Expr::Call(call) = &expression.expr else { return Ok(()) };
-    call.target.iter().map(AsRef::as_ref).chain(&call.args).try_for_each(|part| check_types(part, context))?;
-    let type_of = |part: &IdedExpr| match CelValue::resolve(part, context) {
-        Ok(value) => Ok(Some(value.type_of())),
-        Err(error) => tell_type_error(&error).map(|()| None),
-    };
-    match (call.func_name.as_str(), call.args.as_slice()) {
-        (operators::LOGICAL_AND | operators::LOGICAL_OR | operators::LOGICAL_NOT, parts) => {
-            for part in parts {
-                if let Some(type_) = type_of(part)?.filter(|type_| !matches!(type_, CelType::Bool)) {
-                    return Err(format!("{} is neither true nor false: compare it with something", named(&type_)));
-                }
-            }
-        }
-        (operators::CONDITIONAL, parts) => {
-            for part in parts {
-                type_of(part)?;
-            }
-        }
-        (operators::EQUALS | operators::NOT_EQUALS, [one, other]) => {
-            if let (Some(one), Some(other)) = (type_of(one)?, type_of(other)?)
-                && !is_comparable(&one, &other)
-            {
-                let (one, other) = (named(&one), named(&other));
-                return Err(format!("{one} is compared with {other}: they are never equal"));
-            }
-        }
-        _ => _ = type_of(expression)?,
-    }
-    Ok(())
-}
-
-fn is_comparable(one: &CelType, other: &CelType) -> bool {
-    let is_number = |type_: &CelType| matches!(type_, CelType::Int | CelType::UInt | CelType::Float);
-    (is_number(one) && is_number(other)) || named(one) == named(other)
-}
-
-fn named(type_: &CelType) -> &'static str {
-    match type_ {
-        CelType::Int | CelType::UInt => "a whole number",
-        CelType::Float => "a number",
-        CelType::String => "text",
-        CelType::Bool => "true or false",
-        CelType::List => "a list",
-        CelType::Map => "a map",
-        CelType::Null => "null",
-        _ => "of another type",
-    }
-}
-
-/// An error that comes from types, and not from the values that were taken for a sample.
-fn tell_type_error(error: &ExecutionError) -> Result<(), String> {
-    match error {
-        ExecutionError::DivisionByZero(_)
-        | ExecutionError::RemainderByZero(_)
-        | ExecutionError::Overflow(..)
-        | ExecutionError::IndexOutOfBounds(_)
-        | ExecutionError::NoSuchKey(_)
-        | ExecutionError::DuplicateKey(_)
-        | ExecutionError::FunctionError { .. } => Ok(()),
-        error => Err(format!("its types do not fit: {error}")),
-    }
-}
-
-impl Used {
-    /// A context in which everything that is referred to has a value of its type.
-    fn sample(&self) -> Context<'static, 'static> {
-        let sample = |types: &Types| -> BTreeMap<String, Value> {
-            types.iter().map(|(name, type_)| (name.clone(), super::parameters::sample_of(*type_))).collect()
-        };
-        let parameters = sample(&self.parameters);
-        let outputs: BTreeMap<String, _> =
-            self.steps.iter().map(|(step, outputs)| (step.clone(), sample(outputs))).collect();
-        let step = |name: &str| outputs.get(name).map(|outputs| ("Succeeded", outputs));
-        self.context(&Facts { parameters: &parameters, step: &step })
-    }
-
-    /// A context with what is referred to.
-    fn context(&self, facts: &Facts) -> Context<'static, 'static> {
-        let typed = |types: &Types, values: &BTreeMap<String, Value>| -> BTreeMap<String, CelValue> {
-            let value =
-                |(name, type_): (&String, &ValueType)| Some((name.clone(), cel_value(*type_, values.get(name)?)));
-            types.iter().filter_map(value).collect()
-        };
-        let steps = self.steps.iter().filter_map(|(name, types)| {
-            let (state, outputs) = (facts.step)(name)?;
-            let state = CelValue::String(state.to_owned().into());
-            let fields = [("state".to_owned(), state), ("outputs".to_owned(), as_map(typed(types, outputs)))];
-            Some((name.clone(), as_map(fields.into())))
-        });
-        let mut context = Context::with_env(STANDARD.clone());
-        context.add_variable_from_value("params", as_map(typed(&self.parameters, facts.parameters)));
-        context.add_variable_from_value("steps", as_map(steps.collect()));
-        context
-    }
-}
-
-fn as_map(fields: BTreeMap<String, CelValue>) -> CelValue {
-    fields.into_iter().collect::<std::collections::HashMap<String, CelValue>>().into()
-}
-
-/// A number is a double even where it was written without a point, so that its type is what is declared.
-fn cel_value(type_: ValueType, value: &Value) -> CelValue {
-    match (type_, value) {
-        (ValueType::Number, Value::Number(number)) => CelValue::Float(number.as_f64().unwrap_or(f64::NAN)),
-        (_, Value::Number(number)) => match number.as_i64() {
-            Some(whole) => CelValue::Int(whole),
-            None => CelValue::Float(number.as_f64().unwrap_or(f64::NAN)),
-        },
-        (_, Value::String(text)) => CelValue::String(text.clone().into()),
-        (_, Value::Bool(truth)) => CelValue::Bool(*truth),
-        _ => CelValue::Null,
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
@@ -23,8 +22,6 @@ pub struct JobFacts {
     pub progress: JobProgress,
     /// What it says.
     pub message: String,
-    /// When it finished.
-    pub finished_at: Option<Timestamp>,
     /// What it reported.
     pub results: BTreeMap<String, Value>,
     /// Whether its spec says suspend.
@@ -76,7 +73,6 @@ impl From<TrainingJob> for JobFacts {
             meta,
             progress,
             message: status.message.unwrap_or_default(),
-            finished_at: status.finish_time.map(|time| time.0),
             results: status.results.unwrap_or_default(),
             is_asked_to_stop,
             is_deleted,

@@ -13,7 +13,7 @@ use crate::cluster::index::{Child, ChildMeta};
 use crate::cluster::managed::Remembers;
 use crate::cluster::plan::{Action, Check};
 use crate::cluster::pod::PodFacts;
-use crate::cluster::port::Resource;
+use crate::cluster::port::{ObjectId, Resource};
 use crate::cluster::refusal::{Refusal, RefusalKind};
 use crate::cluster::retry::wait_before;
 use crate::cluster::workload::RevisionFacts;
@@ -74,16 +74,15 @@ pub struct Memory {
     /// Our own recent writes.
     pub writes: Writes,
     /// Children that the caches have shown: one of them that is missing is lost.
-    pub seen: BTreeSet<(Resource, String)>,
+    pub seen: BTreeMap<Resource, BTreeSet<String>>,
     /// The Pipeline that the run names, as it was last read; only before the run starts.
     pub pipeline: Option<PipelineRead>,
     /// Steps whose ModelDeployment was made, or changed, as they want it, or that the caches have shown so.
     pub deployed: BTreeSet<String>,
-    /// Children that were refused for a reason that passes, by name: they are asked for again in their own time, and hold up
-    /// no other.
-    pub late: BTreeMap<String, Refusal>,
+    /// Children that were refused for a reason that passes: they are asked for again in their own time, and hold up no other.
+    pub late: BTreeMap<ObjectId, Refusal>,
     /// Objects about which the cluster itself said other than the caches, and until when that is taken for granted.
-    pub doubtful: BTreeMap<String, Timestamp>,
+    pub doubtful: BTreeMap<ObjectId, Timestamp>,
     /// Pods that are ending by themselves.
     pub ending: Endings,
     /// What the record says.
@@ -125,14 +124,15 @@ impl Memory {
         self.writes.catch_up(observed.children(), now);
         self.ending.catch_up(observed.pods.iter().map(AsRef::as_ref), now);
         for (resource, meta) in observed.children() {
-            if !self.seen.contains(&(resource, meta.name.clone())) {
-                self.seen.insert((resource, meta.name.clone()));
+            let seen = self.seen.entry(resource).or_default();
+            if !seen.contains(&meta.name) {
+                seen.insert(meta.name.clone());
             }
         }
         self.deployed.extend(observed.deployments.iter().map(|deployment| deployment.step.clone()));
         let passes = |refusal: &&Refusal| matches!(refusal.kind, RefusalKind::Quota | RefusalKind::Unanswered);
         if let Some(refusal) = self.writes.refusal.as_ref().filter(passes) {
-            self.late.insert(refusal.name.clone(), refusal.clone());
+            self.late.insert(refusal.id.clone(), refusal.clone());
         }
         self.late.retain(|_, refusal| now < refusal.until);
         self.doubtful.retain(|_, until| now < *until);
@@ -149,9 +149,9 @@ impl Memory {
         }
     }
 
-    /// Why an object of that name is not asked for now, if it was refused.
-    pub fn refusal_of(&self, name: &str) -> Option<&Refusal> {
-        self.writes.refusal.as_ref().filter(|refusal| refusal.name == name).or_else(|| self.late.get(name))
+    /// Why an object is not asked for now, if it was refused.
+    pub fn refusal_of(&self, id: &ObjectId) -> Option<&Refusal> {
+        self.writes.refusal.as_ref().filter(|refusal| refusal.id == *id).or_else(|| self.late.get(id))
     }
 
     /// When what is put off now is looked at again.
@@ -162,7 +162,7 @@ impl Memory {
 
     /// Whether a child was there once.
     pub fn has_seen(&self, resource: Resource, name: &str) -> bool {
-        self.seen.contains(&(resource, name.to_owned()))
+        self.seen.get(&resource).is_some_and(|seen| seen.contains(name))
     }
 }
 
@@ -194,12 +194,12 @@ impl Remembers<PipelineRunStatus> for Memory {
             Check::IsAbsent { id }
             | Check::IsInOtherHands { id, .. }
             | Check::PodHasEnded { id }
-            | Check::PodsAreGone { owner: id, .. } => Some(id.name.clone()),
+            | Check::PodsAreGone { owner: id, .. } => Some(id.clone()),
             _ => None,
         };
-        let names: Option<Vec<String>> = checks.iter().map(of_one_step).collect();
-        let Some(names) = names else { return false };
-        self.doubtful.extend(names.into_iter().map(|name| (name, now + DOUBT)));
+        let ids: Option<Vec<ObjectId>> = checks.iter().map(of_one_step).collect();
+        let Some(ids) = ids else { return false };
+        self.doubtful.extend(ids.into_iter().map(|id| (id, now + DOUBT)));
         true
     }
 }

@@ -266,6 +266,11 @@ pub fn put_message(step: &mut StepStatus, message: &str) {
     step.message = Some(shorten(message, LONGEST_STEP_MESSAGE).to_owned());
 }
 
+/// Whether a step has ended, or never will start.
+pub fn has_ended(status: &PipelineRunStatus, step: &str) -> bool {
+    status.steps.get(step).is_some_and(|step| step.state != StepState::Running)
+}
+
 /// Whether the run is over.
 pub fn is_finished(status: &PipelineRunStatus) -> bool {
     conditions::holds(&status.conditions, FINISHED)

@@ -10,7 +10,7 @@ use crate::api::RolloutStatus;
 use crate::api::conditions::{STALLED, find, holds};
 use crate::cluster::container::{ContainerState, Ended};
 use crate::cluster::plan::Check;
-use crate::cluster::port::Resource;
+use crate::cluster::port::{ObjectId, Resource};
 use crate::cluster::refusal::{Refusal, RefusalKind};
 use crate::names;
 use crate::serving::observe::ClaimFacts;
@@ -288,7 +288,13 @@ fn what_was_refused_is_not_asked_for_again_at_once() {
         [(RefusalKind::Content, "Refused"), (RefusalKind::Foreign, "NameTaken"), (RefusalKind::Leftover, "Starting")];
     for (kind, expected) in kinds {
         let mut case = Case::new("a:1", json!({}));
-        let refusal = Refusal { kind, name: "n".into(), message: "no".into(), until: seconds(60), generation: Some(1) };
+        let refusal = Refusal {
+            kind,
+            id: ObjectId::new(Resource::Pod, "ns", "n"),
+            message: "no".into(),
+            until: seconds(60),
+            generation: Some(1),
+        };
         case.memory.writes.refusal = Some(refusal);
         let plan = case.decide();
         assert_eq!((short(&plan).as_str(), state(&plan), plan.wake_at.is_some()), ("", expected, true));

@@ -1,14 +1,10 @@
 //! Why pods do not serve: what kind of trouble, in words, and the container that is to blame.
 
 use crate::api::{ContainerFailure, FailureLogs};
-use crate::cluster::container::{ContainerFacts, ContainerState, Ended};
+use crate::cluster::container::{ContainerFacts, ContainerState, Ended, with_last_line};
 use crate::cluster::pod::PodFacts;
 use crate::cluster::waiting::{counted, is_ordinary, reason};
 use crate::serving::build::pod::MODEL_VOLUME;
-use crate::text::shorten;
-
-/// Longest part of a log line that a message quotes, in bytes.
-const LAST_LINE: usize = 160;
 
 /// What a kubelet says of a path that is missing in a volume that cannot be written to.
 const NO_SUB_PATH: &str = "failed to create subPath directory";
@@ -58,13 +54,12 @@ fn trouble_of(pod: &PodFacts, logs: FailureLogs) -> Option<(TroubleKind, String,
     if let Some((container, ended)) = pod.containers.iter().find_map(crash) {
         let tail = ended.log_tail().filter(|_| logs == FailureLogs::Tail);
         let (code, signal) = (ended.exit_code, ended.signal());
-        let mut words = format!("crashing: container {} ended with exit code {code}{signal}", container.name);
+        let words = format!("crashing: container {} ended with exit code {code}{signal}", container.name);
         let memory = ended.reason.as_deref() == Some("OOMKilled");
-        if memory {
-            words.push_str(": it used more memory than its limit: raise the memory limit");
-        } else if let Some(line) = tail.as_deref().and_then(|tail| tail.lines().last()) {
-            words.push_str(&format!(": {}", shorten(line.trim(), LAST_LINE)));
-        }
+        let words = match memory {
+            true => format!("{words}: it used more memory than its limit: raise the memory limit"),
+            false => with_last_line(&words, tail.as_deref()),
+        };
         let waits = match &container.state {
             ContainerState::Waiting(reason, _) if !memory => reason.clone(),
             _ => ended.reason.clone().unwrap_or_else(|| "Error".to_owned()),

@@ -14,7 +14,7 @@ use crate::api::conditions::{self, READY, STALLED};
 use crate::cluster::container::{ContainerState, Ended};
 use crate::cluster::plan::Check;
 use crate::cluster::pod::Phase;
-use crate::cluster::port::Resource;
+use crate::cluster::port::{ObjectId, Resource};
 use crate::cluster::refusal::{Refusal, RefusalKind};
 use crate::names::{self, AddressFamily};
 use crate::training::status::{COMPLETE, FAILED, SUSPENDED};
@@ -230,7 +230,7 @@ fn an_edit_while_suspended_starts_all_pods_again() {
 fn what_was_refused_is_not_asked_for_again_at_once() {
     let mut case = Case::new(json!({}));
     case.memory.writes.refusal = Some(Refusal {
-        name: "n".into(),
+        id: ObjectId::new(Resource::Pod, "ns", "n"),
         kind: RefusalKind::Content,
         message: "no such field".into(),
         until: seconds(300),

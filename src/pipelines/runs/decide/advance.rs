@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::View;
 use super::child::{Finding, Verdict, look};
 use super::tidy::tidy;
-use super::work;
+use super::work::{self, Creation};
 use crate::api::conditions::whole_second;
 use crate::api::pipeline_run::{StepState, StopReason, Stopped};
 use crate::api::{PipelineRunStatus, StepStatus};
@@ -34,7 +34,7 @@ pub(super) fn advance(view: &View, prepared: &Prepared) -> Plan<PipelineRunStatu
     let pipeline = &prepared.pipeline;
     let mut next = view.status.clone();
     let (mut checks, mut actions, mut wake_at) = (Vec::new(), Vec::new(), None);
-    let mut held_up = None;
+    let (mut creations, mut held_up) = (Vec::new(), None);
     stop(view, prepared, &mut next);
     let mut reported: usize = view.status.steps.values().map(|step| size(&step.outputs)).sum();
     for step in &pipeline.steps {
@@ -42,31 +42,30 @@ pub(super) fn advance(view: &View, prepared: &Prepared) -> Plan<PipelineRunStatu
             continue;
         };
         let stopped = next.stopped.as_ref().filter(|_| !step.is_final).map(|stopped| stopped.reason);
-        let Finding { verdict, check, action, wake_at: at, hold } = look(view, prepared, step, present, stopped);
+        let has_room = creations.len() < MOST_CREATES && view.memory.late.len() < MOST_LATE;
+        let finding = look(view, prepared, step, present, stopped, has_room);
+        let Finding { verdict, check, action, creation, wake_at: at } = finding;
         wake_at = earliest(wake_at, at);
         checks.extend(check);
         actions.extend(action);
-        if held_up.is_none() {
-            held_up = hold.map(|hold| format!("step {}: {hold}", step.name));
+        creations.extend(creation);
+        if let (Verdict::GoesOn(Some(why)), None) = (&verdict, &held_up) {
+            held_up = Some(format!("step {}: {why}", step.name));
         }
         let verdict = within_bounds(verdict, &mut reported);
         settle(view, step, present, verdict, &mut next, &mut wake_at);
     }
     forgive_lateness(view, prepared, &mut next);
     open_steps(view, prepared, &mut next);
-    let made = make(view, prepared, &next, &mut actions);
-    wake_at = earliest(wake_at, made.wake_at);
-    if made.creates {
-        checks.push(view.run_is_current());
-        checks.extend(made.checks);
-    }
-    let has_ended = |step: &&ValidStep| next.steps.get(&step.name).is_some_and(|step| step.state != StepState::Running);
-    let all_ended = pipeline.steps.iter().all(|step| has_ended(&step));
+    let is_more = creations.len() >= MOST_CREATES;
+    let made = make(view, prepared, creations, &mut checks);
+    // As long as something is made, what there was no room for follows at once.
+    wake_at = earliest(wake_at, (is_more && !made.is_empty()).then_some(view.now));
+    actions.extend(made);
+    let all_ended = pipeline.steps.iter().all(|step| status::has_ended(&next, &step.name));
     let situation = match &next.stopped {
         _ if all_ended => Situation::Ended,
-        Some(stopped) if pipeline.steps.iter().filter(|step| !step.is_final).any(|step| !has_ended(&step)) => {
-            Situation::Stopping(stopped.reason)
-        }
+        Some(stopped) if !is_main_part_over(prepared, &next) => Situation::Stopping(stopped.reason),
         _ => Situation::Running(held_up),
     };
     wake_at = earliest(wake_at, run_deadline(view, prepared).filter(|_| next.stopped.is_none() && !all_ended));
@@ -77,6 +76,11 @@ pub(super) fn advance(view: &View, prepared: &Prepared) -> Plan<PipelineRunStatu
     plan.checks = checks;
     plan.actions = actions;
     tidy(view, plan)
+}
+
+/// Whether all steps have ended that are not of `finally`.
+fn is_main_part_over(prepared: &Prepared, status: &PipelineRunStatus) -> bool {
+    prepared.pipeline.main_steps().all(|step| status::has_ended(status, &step.name))
 }
 
 /// Length of outputs as JSON.
@@ -100,11 +104,8 @@ fn within_bounds(verdict: Verdict, reported: &mut usize) -> Verdict {
 fn forgive_lateness(view: &View, prepared: &Prepared, next: &mut PipelineRunStatus) {
     let is_news = view.status.stopped.is_none();
     let is_late = next.stopped.as_ref().is_some_and(|stopped| stopped.reason == StopReason::TimedOut);
-    let ended_by_itself = |step: &ValidStep| {
-        let state = next.steps.get(&step.name).map(|step| step.state);
-        state.is_some_and(|state| !matches!(state, StepState::Running | StepState::Cancelled))
-    };
-    if is_news && is_late && prepared.pipeline.steps.iter().filter(|step| !step.is_final).all(ended_by_itself) {
+    let was_stopped = next.steps.values().any(|step| step.state == StepState::Cancelled);
+    if is_news && is_late && !was_stopped && is_main_part_over(prepared, next) {
         next.stopped = None;
     }
 }
@@ -116,10 +117,7 @@ fn run_deadline(view: &View, prepared: &Prepared) -> Option<Timestamp> {
 
 /// Notices that the run is to be stopped, while there is anything to stop.
 fn stop(view: &View, prepared: &Prepared, next: &mut PipelineRunStatus) {
-    let ended =
-        |step: &ValidStep| view.status.steps.get(&step.name).is_some_and(|step| step.state != StepState::Running);
-    let over = prepared.pipeline.steps.iter().filter(|step| !step.is_final).all(ended);
-    if over || next.stopped.is_some() {
+    if is_main_part_over(prepared, view.status) || next.stopped.is_some() {
         return;
     }
     let reason = if view.run.spec.cancel == Some(true) {
@@ -222,12 +220,8 @@ fn open(prepared: &Prepared, step: &ValidStep, next: &PipelineRunStatus) -> Opti
     if let Some(stopped) = next.stopped.as_ref().filter(|_| !step.is_final) {
         return skipped(status::why_stopped(stopped.reason).to_owned());
     }
-    if step.is_final {
-        let before = prepared.pipeline.steps.iter().filter(|earlier| !earlier.is_final);
-        let mut states = before.map(|earlier| next.steps.get(&earlier.name).map(|step| step.state));
-        if states.any(|state| state.is_none_or(|state| state == StepState::Running)) {
-            return None;
-        }
+    if step.is_final && !is_main_part_over(prepared, next) {
+        return None;
     }
     let mut waits = false;
     for dependency in &step.depends_on {
@@ -254,57 +248,27 @@ fn open(prepared: &Prepared, step: &ValidStep, next: &PipelineRunStatus) -> Opti
     }
 }
 
-/// What has to be made.
-struct Made {
-    creates: bool,
-    checks: Vec<Check>,
-    wake_at: Option<Timestamp>,
-}
-
-/// Makes what the status on record says is running, and is not there. What has just ended is not made.
-fn make(view: &View, prepared: &Prepared, next: &PipelineRunStatus, actions: &mut Vec<Action>) -> Made {
-    let mut made = Made { creates: false, checks: Vec::new(), wake_at: None };
-    if view.memory.late.len() >= MOST_LATE {
-        return made;
-    }
-    let mut creations = Vec::new();
-    for step in &prepared.pipeline.steps {
-        let runs = |status: &PipelineRunStatus| {
-            let step = status.steps.get(&step.name).filter(|step| step.state == StepState::Running)?;
-            Some(step.attempts.unwrap_or(1))
-        };
-        let Some(attempt) = runs(view.status).filter(|attempt| runs(next) == Some(*attempt)) else { continue };
-        if next.stopped.is_some() && !step.is_final {
-            continue;
-        }
-        if creations.len() >= MOST_CREATES {
-            made.wake_at = Some(view.now);
-            break;
-        }
-        if let Some(Ok(creation)) = work::creation(view, prepared, step, attempt) {
-            made.checks.extend(creation.check);
-            creations.push(creation.action);
-        }
-    }
-    let needs_files = |action: &Action| matches!(action.id().resource, Resource::Pod | Resource::TrainingJob);
+/// The actions that make these children, the claim for files first if it is needed; and what must hold before.
+fn make(view: &View, prepared: &Prepared, mut creations: Vec<Creation>, checks: &mut Vec<Check>) -> Vec<Action> {
+    let mut actions = Vec::new();
+    let needs_files = |creation: &Creation| creation.action.id().resource != Resource::ModelDeployment;
     if let Some(files) = &prepared.pipeline.files
         && let Some(object) = build_claim(view.maker(), files)
     {
-        let name = view.maker().claim_name(files);
-        let id = view.id(Resource::PersistentVolumeClaim, &name);
-        let present = view.observed.claim.is_some() || view.memory.writes.has_created(id.resource, &name);
-        if !present && view.memory.refusal_of(&name).is_some() {
-            creations.retain(|action| !needs_files(action));
-        } else if !present && creations.iter().any(needs_files) {
+        let id = view.id(Resource::PersistentVolumeClaim, &view.maker().claim_name(files));
+        let is_there = view.observed.claim.is_some() || view.memory.writes.has_created(id.resource, &id.name);
+        if !is_there && creations.iter().any(needs_files) {
             actions.push(Action::Create { id, owner_uid: view.maker().uid.to_owned(), object });
         }
     }
-    if creations.is_empty() {
-        return made;
+    if !creations.is_empty() {
+        checks.push(view.run_is_current());
     }
-    made.creates = true;
     // Pods first: they go in parallel.
-    creations.sort_by_key(|action| !action.creates_pod());
-    actions.extend(creations);
-    made
+    creations.sort_by_key(|creation| !creation.action.creates_pod());
+    for Creation { action, check } in creations {
+        checks.extend(check);
+        actions.push(action);
+    }
+    actions
 }

@@ -6,13 +6,13 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::View;
-use super::work;
+use super::work::{self, Creation};
 use crate::api::StepStatus;
 use crate::api::pipeline_run::StopReason;
-use crate::cluster::container::ContainerState;
+use crate::cluster::container::{ContainerState, with_last_line};
 use crate::cluster::plan::{Action, Check, earliest};
 use crate::cluster::pod::PodFacts;
-use crate::cluster::pod_state::{Failure, PodState, by_name, lost, pod_state};
+use crate::cluster::pod_state::{PodState, by_name, lost, pod_state};
 use crate::cluster::port::{ObjectId, Resource};
 use crate::cluster::refusal::RefusalKind;
 use crate::cluster::waiting;
@@ -23,10 +23,6 @@ use crate::pipelines::runs::facts::{JobFacts, JobProgress, ServingFacts, Serving
 use crate::pipelines::runs::observe::{Prepared, named};
 use crate::pipelines::runs::status::why_stopped;
 use crate::pipelines::validate::{ValidStep, Work};
-use crate::text::shorten;
-
-/// Longest part of a log line that a message quotes, in bytes.
-const LAST_LINE: usize = 160;
 
 /// What became of a step.
 pub(super) enum Verdict {
@@ -52,15 +48,15 @@ pub(super) struct Finding {
     pub(super) check: Option<Check>,
     /// What has to be stopped.
     pub(super) action: Option<Action>,
+    /// What has to be made.
+    pub(super) creation: Option<Creation>,
     /// When to look again.
     pub(super) wake_at: Option<Timestamp>,
-    /// What holds the step up, for the message of the run.
-    pub(super) hold: Option<String>,
 }
 
 impl Finding {
     fn of(verdict: Verdict) -> Self {
-        Finding { verdict, check: None, action: None, wake_at: None, hold: None }
+        Finding { verdict, check: None, action: None, creation: None, wake_at: None }
     }
 
     fn goes_on() -> Self {
@@ -68,7 +64,12 @@ impl Finding {
     }
 
     fn held_up(message: String) -> Self {
-        Finding { hold: Some(message.clone()), ..Finding::of(Verdict::GoesOn(Some(message))) }
+        Finding::of(Verdict::GoesOn(Some(message)))
+    }
+
+    /// It failed, and would again.
+    fn failed_for_good(message: String) -> Self {
+        Finding::of(Verdict::Failed { message, is_final: true })
     }
 
     fn failed(message: String) -> Self {
@@ -99,13 +100,15 @@ impl Limits {
     }
 }
 
-/// Looks at a step that is on record as running. `stopped` says why it is to be stopped with the run.
+/// Looks at a step that is on record as running. `stopped` says why it is to be stopped with the run; without `has_room`,
+/// nothing is made for it this time.
 pub(super) fn look(
     view: &View,
     prepared: &Prepared,
     step: &ValidStep,
     present: &StepStatus,
     stopped: Option<StopReason>,
+    has_room: bool,
 ) -> Finding {
     let attempt = present.attempts.unwrap_or(1);
     let name = work::child_name(view, step, attempt);
@@ -129,7 +132,7 @@ pub(super) fn look(
             deployed.map(|deployment| look_at_deployment(deployment, &limits))
         }
     };
-    let mut finding = found.unwrap_or_else(|| look_for(view, prepared, step, attempt, &name, &limits));
+    let mut finding = found.unwrap_or_else(|| look_for(view, prepared, step, attempt, &limits, has_room));
     let ahead = [deadline, present.retry_time.as_ref().map(|time| time.0)].into_iter().flatten();
     for at in ahead.filter(|at| *at > view.now) {
         finding.wake_at = earliest(finding.wake_at, Some(at));
@@ -138,25 +141,30 @@ pub(super) fn look(
 }
 
 /// The child is not there: not made yet, refused, on its way into the cache, or lost.
-fn look_for(view: &View, prepared: &Prepared, step: &ValidStep, attempt: u32, name: &str, limits: &Limits) -> Finding {
-    let resource = work::resource(step);
+fn look_for(
+    view: &View,
+    prepared: &Prepared,
+    step: &ValidStep,
+    attempt: u32,
+    limits: &Limits,
+    has_room: bool,
+) -> Finding {
+    let id = view.id(work::resource(step), &work::child_name(view, step, attempt));
+    let (resource, name) = (id.resource, id.name.as_str());
     if view.memory.writes.has_created(resource, name) {
         return Finding::goes_on();
     }
     // A cache that lags may have forgotten a child, or not heard of it: the cluster itself is asked. A ModelDeployment may be
     // there, in other hands.
     let is_gone = || {
-        let id = view.id(resource, name);
+        let id = id.clone();
         Some(match resource {
             Resource::ModelDeployment => Check::IsInOtherHands { id, marks: marks(view.maker(), &step.name) },
             _ => Check::IsAbsent { id },
         })
     };
-    if view.memory.doubtful.contains_key(name) {
-        return Finding::held_up(format!(
-            "{} {name} is there, and not to be seen as a part of this run",
-            resource.kind()
-        ));
+    if view.memory.doubtful.contains_key(&id) {
+        return Finding::held_up(format!("{} {name} is there, and not seen as a part of this run", resource.kind()));
     }
     if let Some(finding) = limits.stopped() {
         // A ModelDeployment goes on, whoever stops to wait for it.
@@ -177,15 +185,12 @@ fn look_for(view: &View, prepared: &Prepared, step: &ValidStep, attempt: u32, na
     if let Some(refused) = refused_claim(view, prepared, step) {
         return refused;
     }
-    if let Some(refusal) = view.memory.refusal_of(name) {
+    if let Some(refusal) = view.memory.refusal_of(&id) {
         return match (refusal.kind, &step.work) {
-            (RefusalKind::Foreign, Work::Deploy(_)) => Finding::of(Verdict::Failed {
-                message: format!(
-                    "deploy.name: {name}: this ModelDeployment was not made by this pipeline and is left untouched: set \
-                     deploy.adopt: true, or give another name"
-                ),
-                is_final: true,
-            }),
+            (RefusalKind::Foreign, Work::Deploy(_)) => Finding::failed_for_good(format!(
+                "deploy.name: {name}: this ModelDeployment was not made by this pipeline and is left untouched: set \
+                 deploy.adopt: true, or give another name"
+            )),
             (RefusalKind::Leftover, Work::Deploy(_)) => {
                 Finding::held_up(format!("ModelDeployment {name} is being deleted; it is made again when it is gone"))
             }
@@ -199,24 +204,23 @@ fn look_for(view: &View, prepared: &Prepared, step: &ValidStep, attempt: u32, na
     if work::is_doubtful(view, step, attempt) {
         return Finding::held_up(format!("pods of attempt {} have not ended yet", attempt - 1));
     }
+    if !has_room {
+        return Finding::goes_on();
+    }
     match work::creation(view, prepared, step, attempt) {
-        Some(Err(message)) => Finding::of(Verdict::Failed { message, is_final: true }),
-        _ => Finding::goes_on(),
+        Ok(creation) => Finding { creation, ..Finding::goes_on() },
+        Err(message) => Finding::failed_for_good(message),
     }
 }
 
 /// The claim for files that the step needs was refused.
 fn refused_claim(view: &View, prepared: &Prepared, step: &ValidStep) -> Option<Finding> {
     let files = prepared.pipeline.files.as_ref().filter(|_| work::resource(step) != Resource::ModelDeployment)?;
-    let refusal = view.memory.refusal_of(&view.maker().claim_name(files))?;
+    let claim = view.id(Resource::PersistentVolumeClaim, &view.maker().claim_name(files));
+    let refusal = view.memory.refusal_of(&claim)?;
     Some(match refusal.kind {
-        RefusalKind::Content => Finding::of(Verdict::Failed {
-            message: format!("files: the apiserver refuses {}", refusal.message),
-            is_final: true,
-        }),
-        RefusalKind::Foreign => {
-            Finding::of(Verdict::Failed { message: format!("files: {}", refusal.message), is_final: true })
-        }
+        RefusalKind::Content => Finding::failed_for_good(format!("files: the apiserver refuses {}", refusal.message)),
+        RefusalKind::Foreign => Finding::failed_for_good(format!("files: {}", refusal.message)),
         _ => Finding::held_up(refusal.told("")),
     })
 }
@@ -237,14 +241,13 @@ fn look_at_pod(view: &View, step: &ValidStep, pod: &PodFacts, container: &str, l
         _ if pod.delete_asked_at.is_some() && !pod.is_terminal() => Finding::held_up("its pod is ending".to_owned()),
         PodState::Failed(failure) => match limits.stopped().filter(|_| pod.delete_asked_at.is_some()) {
             Some(stopped) => stopped,
-            None => Finding::failed(words(&failure)),
+            None => Finding::failed(with_last_line(&failure.message, failure.log_tail.as_deref())),
         },
         state => {
             if let Some(why) = &limits.stop {
                 let id = ObjectId::new(Resource::Pod, &pod.meta.namespace, &pod.meta.name);
                 let delete = Action::Delete { id, uid: pod.meta.uid.clone() };
-                return Finding::of(Verdict::GoesOn(Some(format!("{why}: its pod is being stopped"))))
-                    .acting(Some(delete));
+                return Finding::held_up(format!("{why}: its pod is being stopped")).acting(Some(delete));
             }
             match waiting::reason(pod).filter(|_| state == PodState::Waiting) {
                 Some(why) => Finding::held_up(format!("its pod is {why}")),
@@ -252,13 +255,6 @@ fn look_at_pod(view: &View, step: &ValidStep, pod: &PodFacts, container: &str, l
             }
         }
     }
-}
-
-/// What happened, with the last line of the log: most often the exception itself.
-fn words(failure: &Failure) -> String {
-    let last = failure.log_tail.as_deref().and_then(|tail| tail.lines().last()).unwrap_or_default().trim();
-    let Failure { message, .. } = failure;
-    if last.is_empty() { message.clone() } else { format!("{message}: {}", shorten(last, LAST_LINE)) }
 }
 
 /// Stops a job, unless it is about to stop already.
@@ -279,8 +275,7 @@ fn look_at_job(step: &ValidStep, job: &JobFacts, limits: &Limits) -> Finding {
         _ if job.is_deleted => Finding::held_up("its TrainingJob is being deleted".to_owned()),
         JobProgress::Stopped => Finding::held_up("its TrainingJob is suspended".to_owned()),
         JobProgress::Underway => match &limits.stop {
-            Some(why) => Finding::of(Verdict::GoesOn(Some(format!("{why}: its TrainingJob is being stopped"))))
-                .acting(stop_job(job)),
+            Some(why) => Finding::held_up(format!("{why}: its TrainingJob is being stopped")).acting(stop_job(job)),
             None => Finding::goes_on(),
         },
     }

@@ -7,7 +7,7 @@ use super::advance::open_steps;
 use crate::api::conditions::whole_second;
 use crate::api::pipeline_run::{PipelineIdentity, StopReason, Stopped};
 use crate::api::{PipelineDefinition, PipelineRunStatus};
-use crate::cluster::plan::{Action, Plan};
+use crate::cluster::plan::{Action, Plan, Publish};
 use crate::cluster::port::Resource;
 use crate::cluster::problem::{Problem, check_name};
 use crate::pipelines::build::record::{Record, build_record, hash};
@@ -28,15 +28,16 @@ pub(super) fn start(view: &View) -> Plan<PipelineRunStatus> {
     }
     let unchanged = || view.status.clone();
     let name = view.record_name();
+    let id = view.id(Resource::ControllerRevision, &name);
     if view.observed.record.is_some() {
         return view.say(unchanged(), &Situation::NoRecord(name), None);
     }
     let writes = &view.memory.writes;
     if writes.has_created(Resource::ControllerRevision, &name) {
         // The record comes into view in a moment.
-        return Plan::status_only(unchanged(), crate::cluster::plan::Publish::Now).waking_at(writes.doubt_at());
+        return Plan::status_only(unchanged(), Publish::Now).waking_at(writes.doubt_at());
     }
-    if let Some(refusal) = writes.refusal.as_ref().filter(|refusal| refusal.name == name) {
+    if let Some(refusal) = view.memory.refusal_of(&id) {
         let situation = Situation::Refused(refusal.clone());
         return view.say(unchanged(), &situation, None).waking_at(Some(refusal.until));
     }
@@ -45,9 +46,9 @@ pub(super) fn start(view: &View) -> Plan<PipelineRunStatus> {
         Ok(record) => {
             let object = build_record(view.maker(), &record);
             let owner_uid = view.maker().uid.to_owned();
-            let mut plan = Plan::status_only(unchanged(), crate::cluster::plan::Publish::Now);
+            let mut plan = Plan::status_only(unchanged(), Publish::Now);
             plan.checks.push(view.run_is_current());
-            plan.actions.push(Action::Create { id: view.id(Resource::ControllerRevision, &name), owner_uid, object });
+            plan.actions.push(Action::Create { id, owner_uid, object });
             plan
         }
         Err(situation) => view.say(unchanged(), &situation, None).waking_at(again),

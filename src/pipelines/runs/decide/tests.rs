@@ -227,7 +227,7 @@ fn a_deployment_that_another_run_took_or_that_is_not_ours_fails_the_step() {
     let mut case = Case::started(deploying());
     let id = case::short(&case.decide());
     assert_eq!(id, "!ModelDeployment m");
-    case.memory.writes.refusal = Some(refusal(RefusalKind::Foreign, "m"));
+    case.memory.writes.refusal = Some(refusal(RefusalKind::Foreign, Resource::ModelDeployment, "m"));
     case.go();
     assert!(case.step_message("d").contains("set deploy.adopt: true"), "{}", case.step_message("d"));
     assert_eq!(case.state(), "Failed");
@@ -257,8 +257,14 @@ fn two_steps_may_deploy_one_model_one_after_the_other() {
     assert_eq!(case.state(), "Succeeded");
 }
 
-fn refusal(kind: RefusalKind, name: &str) -> Refusal {
-    Refusal { kind, name: name.into(), message: "no".into(), until: seconds(60), generation: Some(1) }
+fn refusal(kind: RefusalKind, resource: Resource, name: &str) -> Refusal {
+    Refusal {
+        kind,
+        id: ObjectId::new(resource, "ns", name),
+        message: "no".into(),
+        until: seconds(60),
+        generation: Some(1),
+    }
 }
 
 #[test]
@@ -266,14 +272,14 @@ fn what_is_refused_fails_its_step_and_what_is_late_is_waited_for() {
     let steps = json!({"steps": [step("a", json!({})), step("b", json!({}))]});
     let name = step_child("r", "0b7d", "a", 1);
     let mut case = Case::started(steps.clone());
-    case.memory.writes.refusal = Some(refusal(RefusalKind::Content, &name));
+    case.memory.writes.refusal = Some(refusal(RefusalKind::Content, Resource::Pod, &name));
     assert_eq!(case.go(), "+Pod b-1", "the others are made");
     assert_eq!(case.steps(), "a Failed, b Running");
     let mut case = Case::started(steps);
-    case.memory.writes.refusal = Some(refusal(RefusalKind::Quota, &name));
+    case.memory.writes.refusal = Some(refusal(RefusalKind::Quota, Resource::Pod, &name));
     assert_eq!(case.go(), "+Pod b-1", "one that waits holds up no other");
     assert_eq!((case.steps().as_str(), case.state()), ("a Running, b Running", "Waiting"));
-    case.memory.writes.refusal = Some(refusal(RefusalKind::Unanswered, "another"));
+    case.memory.writes.refusal = Some(refusal(RefusalKind::Unanswered, Resource::Pod, "another"));
     assert_eq!(case.go(), "+Pod b-1", "it is remembered when another is refused");
     case.now = seconds(61);
     assert_eq!(case.go(), "+Pod a-1, +Pod b-1");
@@ -325,11 +331,11 @@ fn a_refused_claim_fails_the_steps_that_need_it_and_no_other() {
     pipeline["steps"].as_array_mut().unwrap().push(step("a", json!({})));
     let claim = crate::names::family("r", "0b7d");
     let mut case = Case::started(pipeline.clone());
-    case.memory.writes.refusal = Some(refusal(RefusalKind::Content, &claim));
+    case.memory.writes.refusal = Some(refusal(RefusalKind::Content, Resource::PersistentVolumeClaim, &claim));
     assert_eq!(case.go(), "!ModelDeployment m");
     assert_eq!(case.steps(), "a Failed, d Running");
     let mut case = Case::started(pipeline);
-    case.memory.writes.refusal = Some(refusal(RefusalKind::Quota, &claim));
+    case.memory.writes.refusal = Some(refusal(RefusalKind::Quota, Resource::PersistentVolumeClaim, &claim));
     assert_eq!(case.go(), "!ModelDeployment m");
     assert_eq!(case.steps(), "a Running, d Running");
 }
@@ -394,4 +400,28 @@ fn a_run_that_is_cancelled_before_it_starts_never_does() {
     case.run.spec.cancel = Some(true);
     assert_eq!(case.go(), "");
     assert_eq!((case.steps().as_str(), case.state()), ("", "Cancelled"));
+}
+
+#[test]
+fn a_claim_and_a_deployment_of_one_name_are_two_things() {
+    let mut pipeline = deploying();
+    pipeline["files"] = json!({"claim": "m"});
+    pipeline["finally"] = json!([step("z", json!({}))]);
+    let mut case = Case::started(pipeline);
+    case.memory.writes.refusal = Some(refusal(RefusalKind::Foreign, Resource::ModelDeployment, "m"));
+    case.go();
+    assert_eq!(case.steps(), "d Failed, z Running");
+    assert_eq!((case.go().as_str(), case.steps().as_str()), ("+Pod z-1", "d Failed, z Running"));
+}
+
+#[test]
+fn many_steps_are_made_in_several_goes_and_none_while_many_are_refused() {
+    let steps: Vec<Value> = (0..200).map(|index| step(&format!("s{index}"), json!({}))).collect();
+    let mut case = Case::started(json!({"files": {"size": "1Gi"}, "steps": steps}));
+    let plan = case.decide();
+    assert_eq!((plan.actions.len(), plan.wake_at), (1 + 128, Some(case.now)));
+    let claim = crate::names::family("r", "0b7d");
+    case.memory.writes.refusal = Some(refusal(RefusalKind::Quota, Resource::PersistentVolumeClaim, &claim));
+    let plan = case.decide();
+    assert_eq!((plan.actions.len(), plan.wake_at), (0, Some(seconds(60))), "nothing can be made without the claim");
 }

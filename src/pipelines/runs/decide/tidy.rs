@@ -1,6 +1,8 @@
 //! Ending what still runs of attempts that are over: sidecars go on when the container that counts has ended, and a job that
 //! stalled may begin after all.
 
+use std::collections::BTreeSet;
+
 use super::View;
 use super::child::stop_job;
 use crate::api::PipelineRunStatus;
@@ -12,10 +14,9 @@ use crate::pipelines::runs::facts::JobProgress;
 /// Adds to a plan the end of pods and jobs that still run although what they did is on record as over. Pods that end by
 /// themselves are kept, for their logs.
 pub(super) fn tidy(view: &View, plan: Plan<PipelineRunStatus>) -> Plan<PipelineRunStatus> {
-    let is_in_force = |child: &str| {
-        let mut running = view.status.steps.values().filter(|step| step.state == StepState::Running);
-        running.any(|step| step.child.as_deref() == Some(child))
-    };
+    let running = view.status.steps.values().filter(|step| step.state == StepState::Running);
+    let in_force: BTreeSet<&str> = running.filter_map(|step| step.child.as_deref()).collect();
+    let is_in_force = |child: &String| in_force.contains(child.as_str());
     let pods = view.observed.pods.iter().filter(|pod| {
         let ends = pod.delete_asked_at.is_some() || view.memory.ending.ends_by_itself(pod, view.now);
         !ends && !is_in_force(&pod.meta.name)

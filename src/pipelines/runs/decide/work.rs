@@ -48,8 +48,7 @@ pub(super) fn child_name(view: &View, step: &ValidStep, attempt: u32) -> String 
     }
 }
 
-/// What is to be made for the attempt in force of a step that is on record as running; `None` if it is there, was there, or
-/// may be there, or its time has not come.
+/// What is to be made for an attempt whose child is not there, and was not; `None` if its time has not come.
 ///
 /// # Errors
 /// Why it cannot be made: the values do not fit.
@@ -58,23 +57,13 @@ pub(super) fn creation(
     prepared: &Prepared,
     step: &ValidStep,
     attempt: u32,
-) -> Option<Result<Creation, String>> {
-    let (resource, name) = (resource(step), child_name(view, step, attempt));
-    let present = match resource {
-        Resource::Pod => named(&view.observed.pods, &name).is_some(),
-        Resource::TrainingJob => named(&view.observed.jobs, &name).is_some(),
-        _ => view.observed.deployed(&step.name, &name).is_some(),
-    };
-    let known = present || view.memory.writes.has_created(resource, &name) || has_seen(view, step, &name);
-    let refused = view.memory.refusal_of(&name).is_some();
-    let waits = view.status.steps.get(&step.name)?.retry_time.as_ref().is_some_and(|at| view.now < at.0);
-    if known || refused || waits || !is_alone(view, step, attempt) || is_doubtful(view, step, attempt) {
-        return None;
+) -> Result<Option<Creation>, String> {
+    let retry_time = view.status.steps.get(&step.name).and_then(|step| step.retry_time.as_ref());
+    if retry_time.is_some_and(|at| view.now < at.0) || !is_alone(view, step, attempt) {
+        return Ok(None);
     }
-    Some(
-        action(view, prepared, step, attempt)
-            .map(|action| Creation { action, check: before_retry(view, step, attempt) }),
-    )
+    let action = action(view, prepared, step, attempt)?;
+    Ok(Some(Creation { action, check: before_retry(view, step, attempt) }))
 }
 
 /// Whether the child of a step was there once, as far as this process has seen.
@@ -108,7 +97,7 @@ fn is_alone(view: &View, step: &ValidStep, attempt: u32) -> bool {
 
 /// Whether the cluster itself said a moment ago that something of the attempt before goes on.
 pub(super) fn is_doubtful(view: &View, step: &ValidStep, attempt: u32) -> bool {
-    attempt > 1 && view.memory.doubtful.contains_key(&child_name(view, step, attempt - 1))
+    attempt > 1 && view.memory.doubtful.contains_key(&view.id(resource(step), &child_name(view, step, attempt - 1)))
 }
 
 /// That nothing of the attempt before runs any more, past all caches.
