@@ -4,9 +4,13 @@ use std::net::SocketAddr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::cluster::scope::Namespaces;
+use crate::names;
+use crate::version;
+
 /// A Kubernetes operator for machine-learning workloads.
 #[derive(Debug, Parser)]
-#[command(name = "trainyard", version, about, propagate_version = true)]
+#[command(name = "trainyard", version = version::described(), about, propagate_version = true)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -19,7 +23,8 @@ pub enum Command {
     /// Runs the operator until it is told to stop (SIGTERM or Ctrl-C).
     ///
     /// It connects with the pod's ServiceAccount, or with a kubeconfig when it runs outside a cluster, waits until it
-    /// holds the lease, and then reconciles every TrainingJob, ModelDeployment, Pipeline and PipelineRun of the cluster.
+    /// holds the lease, and then reconciles every TrainingJob, ModelDeployment, Pipeline and PipelineRun of the cluster, or
+    /// of the namespaces that are named.
     Run(RunArgs),
     /// Prints the CustomResourceDefinitions as YAML, for `kubectl apply -f -`.
     Crds,
@@ -42,15 +47,24 @@ pub struct RunArgs {
     #[arg(long, env = "TRAINYARD_LISTEN", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
 
-    /// Namespace of the lease [default: the pod's namespace, else that of the kubeconfig's context]
+    /// Namespaces to serve, separated by commas [default: the whole cluster]
+    ///
+    /// Each has a lease of its own and needs no rights outside it: one whose lease another operator holds, or that does not
+    /// exist yet, holds up no other. Each also has watches and caches of its own, so many namespaces cost more memory and
+    /// connections than the whole cluster does.
+    #[arg(long, env = "TRAINYARD_NAMESPACES", value_name = "NAMES", default_value = "", hide_default_value = true)]
+    pub namespaces: Namespaces,
+
+    /// Namespace of the lease for the whole cluster; unused with --namespaces [default: the pod's namespace, else that of the kubeconfig's context]
     #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE")]
     pub lease_namespace: Option<String>,
 
-    /// Name of the lease; only the operator that holds it writes anything
-    #[arg(long, value_name = "NAME", default_value = "trainyard")]
+    /// Name of the lease; only the operator that holds it writes anything. Operators find each other by it: those of one
+    /// cluster should have the same
+    #[arg(long, value_name = "NAME", default_value = names::LEASE)]
     pub lease_name: String,
 
-    /// Objects of each kind worked on at a time
+    /// Objects of each kind worked on at a time; with --namespaces, in each of them
     #[arg(long, value_name = "NUMBER", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=512))]
     pub concurrency: u16,
 
@@ -80,5 +94,21 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_version_is_that_of_the_build() {
+        let told = Cli::command().render_version();
+        assert_eq!(told, format!("trainyard {}\n", version::described()));
+    }
+
+    #[test]
+    fn a_list_of_namespaces_that_cannot_be_is_refused_by_the_name_of_its_option() {
+        let run = |list: &str| Cli::try_parse_from(["trainyard", "run", "--namespaces", list]);
+        assert!(run("a,b").is_ok() && run("").is_ok());
+        for (list, expected) in [("a,,b", "name 2 of the list is empty"), ("A", "no name of a namespace")] {
+            let error = run(list).unwrap_err().to_string();
+            assert!(error.contains("--namespaces <NAMES>") && error.contains(expected), "{error}");
+        }
     }
 }

@@ -18,3 +18,4 @@ pub mod serving;
 mod testing;
 mod text;
 pub mod training;
+pub mod version;

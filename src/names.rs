@@ -16,8 +16,14 @@ use crate::cluster::port::Resource;
 pub const GROUP: &str = "trainyard.dev";
 /// The operator's name as server-side apply's field manager, as reporter of events and in `managed-by` labels.
 pub const OPERATOR: &str = "trainyard";
-/// `endpointslice.kubernetes.io/managed-by` of the slices that we write; keeps Kubernetes' own controllers off them.
+/// The Lease by which one operator at a time works, unless `--lease-name` says otherwise.
+pub const LEASE: &str = OPERATOR;
+/// [`LABEL_SLICE_MANAGER`] of the slices that we write; keeps Kubernetes' own controllers off them.
 pub const SLICE_MANAGER: &str = "trainyard.dev";
+/// Kubernetes' own label: whose an EndpointSlice is.
+pub const LABEL_SLICE_MANAGER: &str = "endpointslice.kubernetes.io/managed-by";
+/// Kubernetes' own label: the Service whose names an EndpointSlice answers for.
+pub const LABEL_SLICE_SERVICE: &str = "kubernetes.io/service-name";
 
 /// Label: name of the TrainingJob that a child belongs to.
 pub const LABEL_JOB: &str = "trainyard.dev/job";
@@ -49,6 +55,11 @@ pub const LABEL_STEP: &str = "trainyard.dev/step";
 pub const ANNOTATION_RUN_UID: &str = "trainyard.dev/run-uid";
 /// Annotation of a ModelDeployment: UID of the Pipeline whose runs deploy it, or of the one run that brought its own.
 pub const ANNOTATION_PIPELINE_UID: &str = "trainyard.dev/pipeline-uid";
+/// Label of a Lease: whether its holder serves the whole cluster (`cluster`) or the Lease's namespace
+/// ([`SCOPE_NAMESPACE`]).
+pub const LABEL_SCOPE: &str = "trainyard.dev/scope";
+/// [`LABEL_SCOPE`] of a Lease that claims its own namespace.
+pub const SCOPE_NAMESPACE: &str = "namespace";
 /// Every label and annotation of ours begins with this, so a template may not use it.
 pub const RESERVED_PREFIX: &str = "trainyard.dev/";
 /// Kubernetes' own annotation that names the container a person means when none is given.
@@ -66,10 +77,13 @@ pub fn owner_label(owner: Resource) -> &'static str {
 /// The only role until roles can be named.
 pub const ROLE_WORKER: &str = "worker";
 
-const STEM: usize = 30;
-const STEM_KEPT: usize = 23;
+/// Longest owner's name that its children's names begin with as it is.
+pub(crate) const STEM: usize = 30;
+/// What is kept of a longer one, before a hash of it.
+pub(crate) const STEM_KEPT: usize = 23;
 const STEM_HASH: usize = 6;
-const INCARNATION: usize = 5;
+/// Characters of an [`incarnation`].
+pub(crate) const INCARNATION: usize = 5;
 
 /// Five characters that tell one life of an object from another of the same name.
 pub fn incarnation(uid: &str) -> String {

@@ -15,7 +15,6 @@ use crate::node::{Machine, Node, Site, check_requirements};
 use crate::options::{ClusterOptions, NodeOptions};
 use crate::process::{Lifetime, Process};
 use crate::run_folder::{Kind, RunFolder};
-use crate::state::Recorded;
 
 /// A cluster of this process. Dropping it kills its processes and removes its folder; if this process is killed,
 /// its processes die with it and the next start removes the folder.
@@ -131,11 +130,6 @@ impl Cluster {
     /// Its folder, which goes with it.
     pub(crate) async fn folder(&self) -> PathBuf {
         self.run.lock().await.path().to_owned()
-    }
-
-    /// Remembers one more process that is to end with it.
-    pub(crate) async fn remember(&self, process: Recorded) -> Result<(), Error> {
-        self.run.lock().await.remember(process)
     }
 
     /// Names and process ids of its components.

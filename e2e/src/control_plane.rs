@@ -117,7 +117,11 @@ impl Boot<'_> {
             flag("service-account-signing-key-file", pki.service_account_key()),
             flag("service-account-key-file", pki.service_account_public_key()),
             flag("authorization-mode", "Node,RBAC"),
-            flag("enable-admission-plugins", "OwnerReferencesPermissionEnforcement"),
+            // The latter two let a namespace say to which nodes its pods go.
+            flag(
+                "enable-admission-plugins",
+                "OwnerReferencesPermissionEnforcement,PodNodeSelector,PodTolerationRestriction",
+            ),
             flag("allow-privileged", "true"),
             flag("profiling", "false"),
             flag("v", "1"),

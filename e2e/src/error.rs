@@ -101,6 +101,36 @@ pub enum Error {
         tail: String,
     },
 
+    /// Static programs cannot be compiled.
+    #[error(
+        "rustc has no standard library for {target}, which the operator's static binary is built for ({words}): install \
+         it with `rustup target add {target}`, or with the package that your distribution has it in"
+    )]
+    NoTarget {
+        /// The target, as rustc names it.
+        target: String,
+        /// What was tried, and what came of it.
+        words: String,
+    },
+
+    /// A program of an image would look for libraries that no image of ours has.
+    #[error("{path} asks for the dynamic loader {loader}, and the image has none: build it for a musl target")]
+    NotStatic {
+        /// The program.
+        path: PathBuf,
+        /// The loader that it names.
+        loader: String,
+    },
+
+    /// A program of an image is none.
+    #[error("{path} is no program of this machine's kind ({source})")]
+    NotAProgram {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: object::read::Error,
+    },
+
     /// No address range is free.
     #[error(
         "every network that a real node would take (10.203, 207, 211, 219, 223 or 229.0.0/16) is routed elsewhere by \

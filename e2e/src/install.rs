@@ -1,4 +1,4 @@
-//! Installing Trainyard from the source tree into a cluster: resources, policies, rights.
+//! Objects of any kind, as kubectl makes and removes them; and clusters that are not ours.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,35 +16,12 @@ use tokio::time::{Instant, sleep};
 
 use crate::operator::source_tree;
 
-/// What is applied, in this order.
-pub const MANIFESTS: [&str; 3] = ["crds/trainyard.dev.yaml", "config/rbac/rbac.yaml", "config/admission/policies.yaml"];
-/// What is served then.
-const KINDS: [&str; 4] = ["TrainingJob", "ModelDeployment", "Pipeline", "PipelineRun"];
 /// Whose fields those are that we set.
 const MANAGER: &str = "trainyard-e2e";
-const SERVED_WITHIN: Duration = Duration::from_secs(30);
 /// A namespace goes when the last of its pods has had its time to end.
 const GONE_WITHIN: Duration = Duration::from_secs(120);
 
-/// Applies everything but the operator itself, and waits until the resources are served.
-pub async fn install(client: &Client) -> Result<()> {
-    for manifest in MANIFESTS {
-        for object in read(manifest)? {
-            apply(client, &object).await.with_context(|| format!("applying {manifest}"))?;
-        }
-    }
-    let deadline = Instant::now() + SERVED_WITHIN;
-    for name in KINDS {
-        let kind = GroupVersionKind::gvk("trainyard.dev", "v1alpha1", name);
-        while discovery::pinned_kind(client, &kind).await.is_err() {
-            ensure!(Instant::now() < deadline, "{name}s were not served within {SERVED_WITHIN:?}");
-            sleep(Duration::from_millis(100)).await;
-        }
-    }
-    Ok(())
-}
-
-/// A cluster that is not ours: what is done to it is undone at the end.
+/// A cluster that is not ours. Whoever does something to it undoes that at the end.
 #[derive(Clone)]
 pub struct Existing {
     /// A client of whoever the kubeconfig names.
@@ -68,19 +45,6 @@ impl Existing {
             crds.get_opt("trainingjobs.trainyard.dev").await.context("looking for Trainyard")?.is_some();
         Ok(Self { client, kubeconfig, was_installed })
     }
-
-    /// Removes Trainyard again, unless it was there before.
-    pub async fn clear(&self) -> Result<()> {
-        if self.was_installed {
-            return Ok(());
-        }
-        for manifest in MANIFESTS.iter().rev() {
-            for object in read(manifest)?.iter().rev() {
-                delete(&self.client, object).await.with_context(|| format!("removing {manifest}"))?;
-            }
-        }
-        Ok(())
-    }
 }
 
 /// The person's kubeconfig with that one context, which is what the operator's own is made from.
@@ -100,7 +64,7 @@ pub(crate) fn only_context(context: &str) -> Result<Value> {
     }))
 }
 
-/// The objects of one of [`MANIFESTS`].
+/// The objects of a file of the source tree.
 pub fn read(manifest: &str) -> Result<Vec<Value>> {
     let text = fs::read_to_string(source_tree().join(manifest)).with_context(|| format!("reading {manifest}"))?;
     objects(&text).with_context(|| format!("reading {manifest}"))
@@ -126,6 +90,13 @@ pub async fn apply(client: &Client, object: &Value) -> Result<DynamicObject> {
     let parameters = PatchParams::apply(MANAGER).force();
     let applied = api.patch(&name, &parameters, &Patch::Apply(&object)).await;
     applied.with_context(|| format!("applying {name}"))
+}
+
+/// Any object as it is now; `None` if there is none of that name.
+pub async fn find(client: &Client, object: &Value) -> Result<Option<DynamicObject>> {
+    let (api, object) = locate(client, object).await?;
+    let name = object.name_any();
+    api.get_opt(&name).await.with_context(|| format!("looking for {name}"))
 }
 
 /// Deletes any object and waits until it is gone, as `kubectl delete --ignore-not-found` does it.

@@ -48,7 +48,8 @@ pub(crate) async fn ready_nodes(client: &Client, prefix: &str, wanted: usize) ->
 
 async fn create_node(client: &Client, index: usize) -> Result<(), Error> {
     let name = format!("fake-{index}");
-    let resources = json!({ "cpu": "64", "memory": "256Gi", "ephemeral-storage": "1Ti", "pods": "2000" });
+    let resources =
+        json!({ "cpu": "64", "memory": "256Gi", "ephemeral-storage": "1Ti", "pods": "2000", "nvidia.com/gpu": "64" });
     let node = json!({
         "metadata": {
             "name": name,

@@ -7,7 +7,7 @@ use std::process::{ExitCode, ExitStatus};
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use e2e::images::Image;
-use e2e::{Cluster, ClusterOptions, Error, NodeOptions, Status, Up, until_interrupted};
+use e2e::{Build, Cluster, ClusterOptions, Error, NodeOptions, Status, Up, until_interrupted};
 use e2e::{all, bench, demo, images};
 
 /// A real Kubernetes on this machine, with fake nodes and a real one, and what runs on it.
@@ -47,7 +47,10 @@ enum Task {
     /// Trains a model on real pods, deploys it, asks it, and puts the next one in its place under load: everything from
     /// nothing.
     Demo(demo::Arguments),
-    /// Writes the images of the tests and the demo to files, for registries and clusters elsewhere.
+    /// Builds the operator's image, without Docker, and writes it to a file: an OCI archive, for `kind load
+    /// image-archive`, `ctr images import` or `skopeo copy oci-archive:FILE docker://...`.
+    Image(ImageArguments),
+    /// Writes the operator's image and those of the tests and the demo to files, for registries and clusters elsewhere.
     Images {
         /// The folder for the files.
         folder: PathBuf,
@@ -56,6 +59,18 @@ enum Task {
     All(all::Arguments),
     /// Measures the operator against its budgets; run it with `cargo run --release -p e2e -- bench ...`.
     Bench(bench::Arguments),
+}
+
+#[derive(Debug, Args)]
+struct ImageArguments {
+    /// The file to write [default: trainyard.tar in cargo's target folder]
+    file: Option<PathBuf>,
+    /// The reference that it is imported under.
+    #[arg(long, value_name = "IMAGE", default_value = images::DEFAULT_REFERENCE)]
+    reference: String,
+    /// As the tests build it: in less time, larger, without its commit.
+    #[arg(long)]
+    debug: bool,
 }
 
 #[derive(Debug, Args)]
@@ -138,6 +153,7 @@ async fn execute(task: Task) -> Result<ExitCode> {
         Task::Build => {
             e2e::ensure_binaries().await?;
             e2e::ensure_node_binaries().await?;
+            e2e::ensure_helm().await?;
         }
         Task::Up(options) => {
             let (what, kubeconfig) = match e2e::up(options.into_cluster()?).await? {
@@ -167,15 +183,32 @@ async fn execute(task: Task) -> Result<ExitCode> {
         }
         Task::All(arguments) => all::run(arguments).await?,
         Task::Bench(arguments) => bench::run(arguments).await?,
+        Task::Image(arguments) => write_operator_image(arguments).await?,
         Task::Images { folder } => write_images(&folder).await?,
         Task::Demo(arguments) => demo::run(arguments).await.map(drop)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
+async fn write_operator_image(arguments: ImageArguments) -> Result<()> {
+    let build = if arguments.debug { Build::Debug } else { Build::Release };
+    let archive = images::operator(build, &arguments.reference).await?;
+    let file = match arguments.file {
+        Some(file) => file,
+        None => e2e::target_folder()?.join("trainyard.tar"),
+    };
+    archive.write(&file)?;
+    println!("file       {}", file.display());
+    println!("reference  {}", archive.reference);
+    println!("digest     sha256:{}", archive.digest());
+    println!("size       {:.1} MB", archive.size() as f64 / 1e6);
+    Ok(())
+}
+
 async fn write_images(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
-    for archive in images::ensure(&Image::USUAL).await? {
+    let operator = images::operator(Build::Release, images::DEFAULT_REFERENCE).await?;
+    for archive in images::ensure(&Image::USUAL).await?.iter().chain([&operator]) {
         let file = folder.join(format!("{}.tar", archive.name()));
         archive.write(&file)?;
         println!("{}  {}", file.display(), archive.reference);

@@ -3,7 +3,6 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -16,15 +15,15 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::process::{Lifetime, Process, Program, tail};
-use crate::state::Recorded;
 
-/// Namespace of the operator in `config/rbac`.
+/// Namespace that the operator is installed in.
 pub const OPERATOR_NAMESPACE: &str = "trainyard-system";
-const SERVICE_ACCOUNT: &str = "trainyard";
+/// Its ServiceAccount there.
+pub const SERVICE_ACCOUNT: &str = "trainyard";
 /// The operator as the audit log names it.
 pub const OPERATOR_USER: &str = "system:serviceaccount:trainyard-system:trainyard";
 /// What tests want to read when one of them fails.
-const TEST_LOG: &str = "info,trainyard=debug";
+pub const TEST_LOG: &str = "info,trainyard=debug";
 const READY_WITHIN: Duration = Duration::from_secs(60);
 const STOPPED_WITHIN: Duration = Duration::from_secs(30);
 /// Longer than anybody keeps a cluster of this kind.
@@ -35,19 +34,29 @@ pub fn source_tree() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default()
 }
 
-/// Writes a kubeconfig with which the operator connects: a copy of an administrator's with the token of the operator's
-/// own ServiceAccount in place of the administrator's credentials.
+/// Writes a kubeconfig with which the operator connects, as [`kubeconfig_of`] does.
 pub async fn operator_kubeconfig(admin: &Client, admin_kubeconfig: &Path, folder: &Path) -> Result<PathBuf> {
-    let accounts: Api<ServiceAccount> = Api::namespaced(admin.clone(), OPERATOR_NAMESPACE);
+    kubeconfig_of(admin, (OPERATOR_NAMESPACE, SERVICE_ACCOUNT), admin_kubeconfig, folder).await
+}
+
+/// Writes a kubeconfig for a ServiceAccount, named by its namespace and itself: a copy of an administrator's with the account's token
+/// in place of the administrator's credentials.
+pub async fn kubeconfig_of(
+    admin: &Client,
+    (namespace, account): (&str, &str),
+    admin_kubeconfig: &Path,
+    folder: &Path,
+) -> Result<PathBuf> {
+    let accounts: Api<ServiceAccount> = Api::namespaced(admin.clone(), namespace);
     let spec = TokenRequestSpec { expiration_seconds: Some(TOKEN_SECONDS), ..TokenRequestSpec::default() };
     let request = TokenRequest { spec, ..TokenRequest::default() };
-    let answer = accounts.create_token_request(SERVICE_ACCOUNT, &PostParams::default(), &request).await;
+    let answer = accounts.create_token_request(account, &PostParams::default(), &request).await;
     let token =
         answer.context("asking for the operator's token")?.status.context("a token request without a token")?.token;
     let text = fs::read_to_string(admin_kubeconfig).context("reading the kubeconfig")?;
     let mut config: Value = serde_saphyr::from_str(&text).context("reading the kubeconfig")?;
     config["users"][0]["user"] = json!({"token": token});
-    let path = folder.join("operator.kubeconfig");
+    let path = folder.join(format!("{namespace}-{account}.kubeconfig"));
     fs::write(&path, config.to_string()).context("writing the operator's kubeconfig")?;
     Ok(path)
 }
@@ -59,24 +68,25 @@ pub(crate) struct Spawn {
     pub(crate) kubeconfig: PathBuf,
     pub(crate) log: PathBuf,
     pub(crate) filter: &'static str,
-    pub(crate) lifetime: Lifetime,
+    /// What it serves and where its leases are, as on its command line.
+    pub(crate) scope: Vec<String>,
 }
 
 impl Spawn {
-    /// Starts it, with its probes on a free port.
+    /// Starts it, with its probes on a free port. It dies with us.
     pub(crate) fn start(&self) -> Result<Operator> {
         let free = TcpListener::bind("127.0.0.1:0").context("finding a free port")?;
         let listen = free.local_addr().context("finding a free port")?.to_string();
         drop(free);
-        let arguments = ["run", "--lease-namespace", OPERATOR_NAMESPACE, "--listen", &listen, "--log-format", "text"];
+        let arguments = ["run", "--listen", &listen, "--log-format", "text"];
         let program = Program {
             name: "trainyard".to_owned(),
             path: self.binary.clone(),
-            arguments: arguments.into_iter().map(Into::into).collect(),
+            arguments: arguments.into_iter().chain(self.scope.iter().map(String::as_str)).map(Into::into).collect(),
             environment: vec![("KUBECONFIG", self.kubeconfig.clone().into()), ("RUST_LOG", self.filter.into())],
             folder: self.log.parent().map(Path::to_owned).unwrap_or_default(),
         };
-        let process = Process::spawn(program, &self.log, self.lifetime)?;
+        let process = Process::spawn(program, &self.log, Lifetime::Tied)?;
         Ok(Operator { process, listen, log: self.log.clone() })
     }
 }
@@ -103,8 +113,19 @@ impl Operator {
 
     /// Starts it with another filter for its log.
     pub fn spawn_logging(binary: &Path, kubeconfig: &Path, log: &Path, filter: &'static str) -> Result<Operator> {
+        Operator::spawn_for(binary, kubeconfig, log, filter, &["--lease-namespace", OPERATOR_NAMESPACE])
+    }
+
+    /// Starts it for what these arguments say: `--namespaces`, or `--lease-namespace` for the whole cluster.
+    pub fn spawn_for(
+        binary: &Path,
+        kubeconfig: &Path,
+        log: &Path,
+        filter: &'static str,
+        scope: &[&str],
+    ) -> Result<Operator> {
         let [binary, kubeconfig, log] = [binary, kubeconfig, log].map(Path::to_owned);
-        Spawn { binary, kubeconfig, log, filter, lifetime: Lifetime::Tied }.start()
+        Spawn { binary, kubeconfig, log, filter, scope: scope.iter().map(|word| (*word).to_owned()).collect() }.start()
     }
 
     /// Waits until it is ready: it leads, and its caches are filled. One that ends meanwhile is not waited for.
@@ -125,8 +146,8 @@ impl Operator {
 
     /// Whether it leads and its caches are filled. A standby is ready as well; only the leader's caches count here.
     pub(crate) async fn leads(&self) -> bool {
-        // The whole line: the metric's help begins with the same words.
-        let leads = self.metrics().await.is_ok_and(|text| text.lines().any(|line| line == "trainyard_leader 1"));
+        let leads = |line: &str| line.starts_with("trainyard_leader{") && line.ends_with(" 1");
+        let leads = self.metrics().await.is_ok_and(|text| text.lines().any(leads));
         leads && self.is_ready().await
     }
 
@@ -156,21 +177,6 @@ impl Operator {
     /// Its log so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    /// How it ended, if it has.
-    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
-        self.process.ended()
-    }
-
-    /// How it can be found again.
-    pub(crate) fn record(&self) -> Recorded {
-        self.process.record()
-    }
-
-    /// Lets it live on after this process.
-    pub(crate) fn release(self) {
-        self.process.release();
     }
 
     /// Kills it with SIGKILL, as a node's failure or the kernel's memory killer would.

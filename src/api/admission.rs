@@ -2,6 +2,10 @@
 //!
 //! CEL inside the API server, so no webhook is needed. Everything here is also checked by
 //! [`crate::training::validate`] and [`crate::serving::validate`], since an apiserver may lack the policies.
+//! [`endpoint_slices`] and [`leases`] are another matter: they bind the operator, and whoever would pass for one.
+
+pub mod endpoint_slices;
+pub mod leases;
 
 use serde_json::{Value, json};
 
@@ -12,7 +16,7 @@ use crate::names;
 pub fn policies() -> Vec<Value> {
     let jobs = spec_policy("trainyard-training-jobs", "trainingjobs", torch_variables(), training_job_rules());
     let deployments = spec_policy("trainyard-model-deployments", "modeldeployments", json!("[]"), json!([]));
-    [jobs, deployments, revision_policy(), run_policy()]
+    [jobs, deployments, revision_policy(), run_policy(), endpoint_slices::policy(), leases::policy()]
         .into_iter()
         .flat_map(|policy| [policy.clone(), binding(&policy)])
         .collect()

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use super::lease::LeaseGate;
 use super::port::{ApiError, ApiServer, EventDraft, ObjectId, Resource};
+use super::territory::Territory;
 use crate::names::OPERATOR;
 use crate::server::metrics::{Metrics, RequestOutcome, Verb};
 
@@ -42,6 +43,7 @@ const SILENCE_LIMIT: Duration = Duration::from_secs(300);
 pub struct ApiClient {
     client: kube::Client,
     gate: LeaseGate,
+    territory: Territory,
     metrics: Arc<Metrics>,
     /// Tells whose Events these are: the host name, which in a cluster is the pod's name.
     instance: Arc<str>,
@@ -49,10 +51,17 @@ pub struct ApiClient {
 }
 
 impl ApiClient {
-    /// Writes through `client` while `gate` holds, and counts in `metrics`.
-    pub fn new(client: kube::Client, gate: LeaseGate, metrics: Arc<Metrics>) -> Self {
+    /// Writes through `client` while `gate` holds, within `territory`, and counts in `metrics`.
+    pub fn new(client: kube::Client, gate: LeaseGate, territory: Territory, metrics: Arc<Metrics>) -> Self {
         let instance = std::env::var("HOSTNAME").unwrap_or_else(|_| OPERATOR.to_owned()).into();
-        ApiClient { client, gate, metrics, instance, limit: REQUEST_LIMIT }
+        ApiClient { client, gate, territory, metrics, instance, limit: REQUEST_LIMIT }
+    }
+
+    /// How long a write in a namespace may take that begins now; `None`: it must not begin.
+    ///
+    /// The lease is asked first: it vouches for the claims that are known when it is asked, and those known later are more.
+    fn permit(&self, namespace: &str, limit: Duration) -> Option<Duration> {
+        self.gate.permit(limit).filter(|_| self.territory.is_ours(namespace))
     }
 
     /// Sends a write if the lease allows it; answers the apiserver's answer.
@@ -63,7 +72,7 @@ impl ApiClient {
         request: Result<Request<Vec<u8>>, ApiError>,
     ) -> Result<String, ApiError> {
         let start = Instant::now();
-        let result = match self.gate.permit(self.limit) {
+        let result = match self.permit(&id.namespace, self.limit) {
             Some(limit) => self.send(verb, id, request, limit).await,
             None => Err(ApiError::NotLeader),
         };
@@ -159,7 +168,7 @@ impl ApiServer for ApiClient {
     }
 
     async fn publish_event(&self, about: &ObjectId, uid: &str, event: &EventDraft) {
-        let Some(limit) = self.gate.permit(EVENT_LIMIT) else { return };
+        let Some(limit) = self.permit(&about.namespace, EVENT_LIMIT) else { return };
         let request = requests::event(about, uid, event, &self.instance, Timestamp::now());
         let sent = match request {
             Ok(request) => timeout(limit, self.client.request_text(request)).await,

@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use futures::channel::mpsc;
 use futures::{FutureExt, SinkExt, Stream, StreamExt, future, stream};
 use jiff::Timestamp;
+use k8s_openapi::NamespaceResourceScope;
+use kube::ResourceExt;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::controller::{self, Action, Config, Controller};
 use kube::runtime::reflector::{ObjectRef, Store, store};
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
@@ -25,7 +26,9 @@ use super::index::{Child, OwnedIndex, OwnerKey};
 use super::managed::Managed;
 use super::port::ApiError;
 use super::reconcile::{Reconciled, report_unreadable};
-use super::watch::{Shared, TRIGGER_BUFFER, feed, locked};
+use super::scope::Scope;
+use super::territory::Territory;
+use super::watch::{Filled, Shared, TRIGGER_BUFFER, Trouble, feed, locked};
 use crate::server::metrics::{Kind, Metrics, ReconcileOutcome};
 
 /// Where kubectl keeps what was applied last.
@@ -60,12 +63,13 @@ pub trait Controlled: Managed {
 /// Keeps one cache fed; ends with the controller.
 pub struct Fed {
     feeder: future::BoxFuture<'static, ()>,
-    filled: watch::Receiver<bool>,
+    filled: watch::Receiver<Filled>,
 }
 
 /// How caches of children are fed: objects that have a label, and the owners that their changes concern.
 pub struct Feeding<C> {
     client: kube::Client,
+    scope: Scope,
     caches: Shared<C>,
     triggers: mpsc::Sender<OwnerKey>,
 }
@@ -75,12 +79,17 @@ impl<C: Send + 'static> Feeding<C> {
     /// watched.
     pub fn watch<K, T>(&self, label: &str, pick: fn(&mut C) -> &mut OwnedIndex<T>) -> Fed
     where
-        K: kube::Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + 'static,
+        K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + DeserializeOwned
+            + Clone
+            + Debug
+            + Send
+            + 'static,
         T: Child + From<K> + Send + Sync + 'static,
     {
         let selected = watcher::Config::default().labels(label);
-        let events = watcher(Api::<K>::all(self.client.clone()), selected).default_backoff();
-        let (set, filled) = watch::channel(false);
+        let events = watcher(self.scope.api::<K>(&self.client), selected).default_backoff();
+        let (set, filled) = watch::channel(Filled::No);
         Fed { feeder: feed(events, self.caches.clone(), pick, self.triggers.clone(), set).boxed(), filled }
     }
 }
@@ -89,22 +98,27 @@ impl<C: Send + 'static> Feeding<C> {
 pub struct Options {
     /// Client for the watches.
     pub client: kube::Client,
+    /// What is watched.
+    pub scope: Scope,
+    /// Which of that is not to be reconciled.
+    pub territory: Territory,
     /// The door for reads and writes.
     pub api: ApiClient,
     /// Where reconciles are counted.
     pub metrics: Arc<Metrics>,
     /// Objects worked on at a time.
     pub concurrency: u16,
-    /// Turned true when all caches are filled.
-    pub synced: watch::Sender<bool>,
+    /// Told how far all caches together have come.
+    pub synced: watch::Sender<Filled>,
 }
 
 /// Runs until `shutdown`, then lets the reconciles under way finish.
 pub async fn run<O: Controlled>(options: Options, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
-    let Options { client, api, metrics, concurrency, synced } = options;
+    let Options { client, scope, territory, api, metrics, concurrency, synced } = options;
     let (objects, writer) = store::<Guarded<O>>();
     let context = Arc::new(Context::<O> {
         api,
+        territory: territory.clone(),
         metrics,
         caches: Shared::default(),
         objects: objects.clone(),
@@ -114,32 +128,29 @@ pub async fn run<O: Controlled>(options: Options, shutdown: impl Future<Output =
     });
 
     let (triggers, children_changed) = mpsc::channel(TRIGGER_BUFFER);
-    let feeding = Feeding { client: client.clone(), caches: context.caches.clone(), triggers };
+    let feeding = Feeding { client: client.clone(), scope: scope.clone(), caches: context.caches.clone(), triggers };
     let (mut feeders, mut filled): (Vec<_>, Vec<_>) =
         O::feed_children(&feeding).into_iter().map(|fed| (fed.feeder, fed.filled)).unzip();
     drop(feeding);
     let (triggers, objects_changed) = mpsc::channel(TRIGGER_BUFFER);
-    let (objects_set, objects_filled) = watch::channel(false);
-    let events = watch_objects::<O>(client).reflect(writer);
+    let (objects_set, objects_filled) = watch::channel(Filled::No);
+    let events = watch_objects::<O>(&client, &scope).reflect(writer);
     feeders.push(feed_objects(events, context.clone(), triggers, objects_set).boxed());
-    filled.push(objects_filled);
+    filled.extend([objects_filled, territory.known()]);
 
     let children_changed = children_changed.filter(|key| future::ready(key.owner.kind == O::RESOURCE.kind()));
     let owners = children_changed.map(|key| (key.namespace, key.owner.name));
+    let returning = context.clone();
+    let returned = territory.returned().flat_map(move |namespace| stream::iter(returning.take_up(&namespace)));
     let queueing = context.clone();
-    let triggered = stream::select(objects_changed, owners).map(move |key| {
+    let changed = stream::select(stream::select(objects_changed, owners), returned);
+    let triggered = changed.map(move |key| {
         queueing.enqueue(key.clone());
         ObjectRef::<Guarded<O>>::new(&key.1).within(&key.0)
     });
 
     // A decision from half-filled caches would take children that are not listed yet for missing ones.
-    let all_filled = async move {
-        for flag in &mut filled {
-            // An error means that the feeder has ended, which ends the controller too.
-            let _ = flag.wait_for(|filled| *filled).await;
-        }
-        synced.send_replace(true);
-    };
+    let all_filled = until_filled(filled, synced);
     let (shutdown, ended) = (shutdown.shared(), future::join_all(feeders));
     let controlling = async {
         tokio::select! {
@@ -169,8 +180,27 @@ pub async fn run<O: Controlled>(options: Options, shutdown: impl Future<Output =
     }
 }
 
-fn watch_objects<O: Managed>(client: kube::Client) -> impl Stream<Item = watcher::Result<Event<Guarded<O>>>> + Send {
-    watcher(Api::<Guarded<O>>::all(client), watcher::Config::default()).default_backoff().modify(|object| {
+/// Returns when all caches are filled; meanwhile `overall` is told how far they have come.
+async fn until_filled(mut caches: Vec<watch::Receiver<Filled>>, overall: watch::Sender<Filled>) {
+    loop {
+        let filled = Filled::all(caches.iter_mut().map(|cache| *cache.borrow_and_update()));
+        overall.send_replace(filled);
+        if filled == Filled::Yes {
+            return;
+        }
+        let changes = caches.iter_mut().map(|cache| cache.changed().boxed());
+        if future::select_all(changes).await.0.is_err() {
+            // The feeder has ended, which ends the controller too.
+            future::pending::<()>().await;
+        }
+    }
+}
+
+fn watch_objects<O: Managed>(
+    client: &kube::Client,
+    scope: &Scope,
+) -> impl Stream<Item = watcher::Result<Event<Guarded<O>>>> + Send + use<O> {
+    watcher(scope.api::<Guarded<O>>(client), watcher::Config::default()).default_backoff().modify(|object| {
         // Who manages which field is nothing to us, and often longer than the object; who made the object is told.
         object.managed_fields_mut().iter_mut().for_each(|entry| entry.fields_v1 = None);
         // A second copy of the whole object, for kubectl alone.
@@ -183,25 +213,32 @@ async fn feed_objects<O: Controlled>(
     events: impl Stream<Item = watcher::Result<Event<Guarded<O>>>>,
     context: Arc<Context<O>>,
     mut triggers: mpsc::Sender<Key>,
-    filled: watch::Sender<bool>,
+    filled: watch::Sender<Filled>,
 ) {
     let mut events = std::pin::pin!(events);
+    let mut trouble = Trouble::of(O::RESOURCE.plural().to_owned());
     while let Some(event) = events.next().await {
         let changed: Vec<Key> = match event {
             Ok(Event::Init | Event::InitApply(_)) => Vec::new(),
             Ok(Event::InitDone) => {
-                filled.send_replace(true);
+                trouble.settle();
+                filled.send_replace(Filled::Yes);
                 let listed = context.objects.state();
                 context.remember_only(&listed);
                 listed.iter().map(|object| key(object)).collect()
             }
-            Ok(Event::Apply(object)) => vec![key(&object)],
+            Ok(Event::Apply(object)) => {
+                trouble.settle();
+                vec![key(&object)]
+            }
             Ok(Event::Delete(object)) => {
                 context.forget(&object);
                 Vec::new()
             }
             Err(error) => {
-                tracing::warn!("the watch of {} broke and is started again: {error}", O::RESOURCE.plural());
+                if trouble.tell(&error) && *filled.borrow() != Filled::Yes {
+                    filled.send_replace(Filled::Unserved);
+                }
                 Vec::new()
             }
         };
@@ -216,6 +253,7 @@ async fn feed_objects<O: Controlled>(
 /// What every reconcile shares.
 struct Context<O: Controlled> {
     api: ApiClient,
+    territory: Territory,
     metrics: Arc<Metrics>,
     caches: Shared<O::Caches>,
     /// As they come from the watch: one that cannot be read is an error of its own and no obstacle to the others.
@@ -245,16 +283,24 @@ impl<O: Controlled> Context<O> {
         locked(&self.memories).retain(|uid, _| living.contains(uid));
     }
 
+    /// A namespace is ours again: another wrote there meanwhile, so what we remember of its objects is worth nothing.
+    /// Answers all of them.
+    fn take_up(&self, namespace: &str) -> Vec<Key> {
+        let objects = self.objects.state();
+        let there = objects.iter().filter(|object| object.namespace().as_deref() == Some(namespace));
+        there.inspect(|object| self.forget(object)).map(|object| key(object)).collect()
+    }
+
     fn enqueue(&self, key: Key) {
-        let mut queued = locked(&self.queued);
-        queued.insert(key);
-        self.metrics.set_queue_depth(O::KIND, queued.len());
+        if locked(&self.queued).insert(key) {
+            self.metrics.change_queue_depth(O::KIND, 1);
+        }
     }
 
     fn dequeue(&self, key: &Key) {
-        let mut queued = locked(&self.queued);
-        queued.remove(key);
-        self.metrics.set_queue_depth(O::KIND, queued.len());
+        if locked(&self.queued).remove(key) {
+            self.metrics.change_queue_depth(O::KIND, -1);
+        }
     }
 
     /// When to try an object again that could not be reconciled.
@@ -282,12 +328,21 @@ impl<O: Controlled> Context<O> {
         };
         let live = self.objects.get(&ObjectRef::from_obj(guarded));
         let lives = live.is_some_and(|live| live.uid().as_deref() == Some(&uid));
+        let ours = self.territory.is_ours(&key(guarded).0);
         let over = guarded.0.as_ref().is_ok_and(|object| object.is_over(&memory));
         let at_rest = over && matches!(&result, Ok(Reconciled { changed: false, .. }));
-        if lives && !at_rest {
+        if lives && ours && !at_rest {
             locked(&self.memories).insert(uid, memory);
         }
         result
+    }
+}
+
+impl<O: Controlled> Drop for Context<O> {
+    /// The queue ends with the term of leadership; the next one has its own.
+    fn drop(&mut self) {
+        let waiting = i64::try_from(locked(&self.queued).len()).unwrap_or(i64::MAX);
+        self.metrics.change_queue_depth(O::KIND, -waiting);
     }
 }
 
@@ -295,6 +350,10 @@ async fn reconcile_one<O: Controlled>(object: Arc<Guarded<O>>, context: Arc<Cont
     let (started, now) = (Instant::now(), Timestamp::now());
     let key = key(&object);
     context.dequeue(&key);
+    if !context.territory.is_ours(&key.0) {
+        // Looked at again when the namespace is ours.
+        return Ok(Action::await_change());
+    }
     // A panic is a defect of ours, but it must stall one object and not the operator.
     let reconciling = AssertUnwindSafe(context.reconcile(&object, now)).catch_unwind();
     let result = reconciling.await.unwrap_or_else(|_| Err(ApiError::Unavailable("the operator panicked".to_owned())));

@@ -9,6 +9,9 @@
 //!
 //! Takers write with the resourceVersion that they read, so of two only one succeeds. `lease/decision.rs` decides;
 //! this file sends and sleeps.
+//!
+//! That is about one Lease. Operators whose Leases are in different namespaces are kept apart by `rivals` (two that serve
+//! the whole cluster) and `claims` (one that serves it, and others that serve some of its namespaces).
 
 use std::future::Future;
 use std::pin::pin;
@@ -19,14 +22,24 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{Api, PostParams};
 
+mod census;
+mod claim_watch;
+mod claims;
 mod decision;
 mod gate;
+mod rivals;
 #[cfg(test)]
 mod tests;
 
+use super::news::News;
+use super::scope::Scope;
+use crate::names::LABEL_SCOPE;
+pub use census::{Census, Look};
+pub use claim_watch::ClaimWatch;
 pub use decision::Loss;
 use decision::{Action, Contender, Observation, Record};
 pub use gate::LeaseGate;
+pub use rivals::Rival;
 
 /// Time that clearing our name at the end may take: a pod that is deleted has other things to do as well.
 const RELEASE_LIMIT: Duration = Duration::from_secs(2);
@@ -58,16 +71,41 @@ impl Default for LeaseTimes {
     }
 }
 
+/// Which Lease an operator contends for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeasePlace {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// What its holder serves.
+    pub scope: Scope,
+}
+
+impl std::fmt::Display for LeasePlace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// Who else holds the Lease that we wait for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// As it wrote itself into the Lease.
+    pub identity: String,
+    /// By the Lease's label it serves the whole cluster where we would serve its namespace, or the other way round. Waiting
+    /// for it is in vain: it is no replica of ours.
+    pub serves_other_scope: bool,
+}
+
 /// Why the election cannot be taken part in.
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
     /// The apiserver will not let us: rights or the namespace are missing. Waiting alone does not help.
-    #[error("the apiserver refuses Lease {namespace}/{name}: {message}")]
+    #[error("the apiserver refuses Lease {place}: {message}")]
     Refused {
-        /// The Lease's namespace.
-        namespace: String,
-        /// The Lease's name.
-        name: String,
+        /// The Lease.
+        place: LeasePlace,
         /// The apiserver's own words.
         message: String,
     },
@@ -99,8 +137,7 @@ enum Failure {
 #[derive(Debug)]
 pub struct LeaseHolder {
     api: Api<Lease>,
-    namespace: String,
-    name: String,
+    place: LeasePlace,
     identity: String,
     contender: Contender,
     gate: LeaseGate,
@@ -110,15 +147,17 @@ pub struct LeaseHolder {
 }
 
 impl LeaseHolder {
-    /// Waits until the lease is ours; [`LeaseHolder::keep`] must follow at once. `identity` must be unique among processes, restarts of a container included.
+    /// Waits until the lease is ours; [`LeaseHolder::keep`] must follow at once. `identity` must be unique among terms of
+    /// leadership, restarts of a container included. `waiting` is told whenever another is found to hold it, or to serve
+    /// something else than before. What another holds is not written to, its label of the scope included.
     ///
     /// Failures of the network are retried for ever; a refusal is an error, so that missing rights are seen at once.
     pub async fn acquire(
         client: kube::Client,
-        namespace: &str,
-        name: &str,
+        place: LeasePlace,
         identity: &str,
         times: LeaseTimes,
+        waiting: impl Fn(&Holder),
     ) -> Result<LeaseHolder, LeaseError> {
         let limits = [times.renew_every, times.retry_every, times.request_limit];
         let ordered = times.renew_every < times.renew_deadline && times.renew_deadline < times.duration;
@@ -129,44 +168,59 @@ impl LeaseHolder {
             return Err(LeaseError::EmptyIdentity);
         }
         let mut holder = LeaseHolder {
-            api: Api::namespaced(client, namespace),
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
+            api: Api::namespaced(client, &place.namespace),
+            place,
             identity: identity.to_owned(),
             contender: Contender::new(identity, times),
             gate: LeaseGate::closed(times),
             current: None,
             observation: Observation::Outdated, // read at once
         };
-        let mut announced = None;
+        let (mut announced, mut trouble) = (None, News::default());
         while !holder.contender.leads() {
             let action = holder.contender.step(&holder.observation, Instant::now());
             holder.observation = match holder.perform(action).await {
                 Ok(observation) => observation,
                 Err(Failure::Outdated) => Observation::Outdated,
                 Err(Failure::Refused(message)) => {
-                    return Err(LeaseError::Refused { namespace: holder.namespace, name: holder.name, message });
+                    return Err(LeaseError::Refused { place: holder.place, message });
                 }
                 Err(Failure::Unknown(message)) => {
-                    tracing::warn!(lease = name, "the lease could not be looked at: {message}");
+                    if trouble.is_new(&message, Instant::now()) {
+                        tracing::warn!(lease = %holder.place, "the lease could not be looked at: {message}");
+                    }
                     Observation::Unknown
                 }
             };
-            if let Observation::Found(Record { holder: Some(other), .. }) = &holder.observation
-                && *other != identity
-                && announced.as_ref() != Some(other)
-            {
-                tracing::info!(lease = name, holder = other, "waiting for the lease");
-                announced = Some(other.clone());
+            let other = holder.other();
+            if let Some(other) = other.filter(|other| announced.as_ref() != Some(other)) {
+                tracing::info!(lease = %holder.place, holder = other.identity, "waiting for the lease");
+                waiting(&other);
+                announced = Some(other);
             }
         }
-        tracing::info!(lease = name, identity, "leading");
+        tracing::info!(lease = %holder.place, identity, "the lease is ours");
         Ok(holder)
     }
 
     /// The gate that every write of this process asks.
     pub fn gate(&self) -> LeaseGate {
         self.gate.clone()
+    }
+
+    /// How long to wait before the first write: whoever served our namespace so far has heard of a new claim by then, see
+    /// `claims`. To be counted from when the lease was acquired; the gate stays shut until [`LeaseGate::end_wait`] is
+    /// called. A lease that is released before counts as never held, so that the next holder waits as well.
+    pub fn wait_before_writing(&self) -> Duration {
+        if self.gate.waits() { self.contender.times().duration } else { Duration::ZERO }
+    }
+
+    /// Whoever else holds the Lease as the last answer showed it.
+    fn other(&self) -> Option<Holder> {
+        let lease = self.current.as_ref()?;
+        let holder = record(lease, Duration::ZERO).holder.filter(|holder| *holder != self.identity)?;
+        let serves_other_scope = is_claim(lease) != self.place.scope.is_namespace();
+        Some(Holder { identity: holder, serves_other_scope })
     }
 
     /// Renews until the lease is lost or `shutdown` completes. Call [`LeaseHolder::release`] after a shutdown, once
@@ -177,7 +231,7 @@ impl LeaseHolder {
             let action = self.contender.step(&self.observation, Instant::now());
             if let Action::GiveUp(loss) = action {
                 self.gate.close();
-                tracing::error!(lease = self.name, "leading no more: {loss}");
+                tracing::error!(lease = %self.place, "leading no more: {loss}");
                 return Ended::Lost(loss);
             }
             let performed = tokio::select! {
@@ -189,7 +243,7 @@ impl LeaseHolder {
                 Ok(observation) => observation,
                 Err(Failure::Outdated) => Observation::Outdated,
                 Err(Failure::Refused(message) | Failure::Unknown(message)) => {
-                    tracing::warn!(lease = self.name, "the lease could not be renewed, trying again: {message}");
+                    tracing::warn!(lease = %self.place, "the lease could not be renewed, trying again: {message}");
                     Observation::Unknown
                 }
             };
@@ -201,22 +255,25 @@ impl LeaseHolder {
     pub async fn release(self) {
         self.gate.close();
         match tokio::time::timeout(RELEASE_LIMIT, self.clear()).await {
-            Ok(Ok(())) => tracing::info!(lease = self.name, "lease released"),
-            Ok(Err(error)) => tracing::warn!(lease = self.name, "lease not released, it runs out by itself: {error}"),
-            Err(_) => tracing::warn!(lease = self.name, "lease not released in time, it runs out by itself"),
+            Ok(Ok(())) => tracing::info!(lease = %self.place, "lease released"),
+            Ok(Err(error)) => tracing::warn!(lease = %self.place, "lease not released, it runs out by itself: {error}"),
+            Err(_) => tracing::warn!(lease = %self.place, "lease not released in time, it runs out by itself"),
         }
     }
 
     /// Reads first: a renewal that was interrupted may have been carried out and have changed the version.
     async fn clear(&self) -> kube::Result<()> {
-        let Some(mut lease) = self.api.get_opt(&self.name).await? else { return Ok(()) };
+        let Some(mut lease) = self.api.get_opt(&self.place.name).await? else { return Ok(()) };
         let spec = lease.spec.get_or_insert_default();
         if spec.holder_identity.as_ref() != Some(&self.identity) {
             return Ok(());
         }
         spec.holder_identity = None;
+        if self.gate.waits() {
+            spec.acquire_time = None;
+        }
         spec.renew_time = Some(MicroTime(Timestamp::now()));
-        self.api.replace(&self.name, &PostParams::default(), &lease).await.map(drop)
+        self.api.replace(&self.place.name, &PostParams::default(), &lease).await.map(drop)
     }
 
     async fn perform(&mut self, action: Action) -> Result<Observation, Failure> {
@@ -224,36 +281,45 @@ impl LeaseHolder {
             tokio::time::sleep(pause).await;
         }
         let sent = Instant::now();
+        // One that names us already is of a write of which no answer came: it may have been the first.
+        let was_claimed = self.current.as_ref().is_some_and(|lease| was_claimed(lease, &self.identity));
         let limit = self.contender.request_limit(sent);
         let api = self.api.clone();
         let params = PostParams::default();
         let answer = match action {
-            Action::Read(_) => tokio::time::timeout(limit, api.get_opt(&self.name)).await,
+            Action::Read(_) => tokio::time::timeout(limit, api.get_opt(&self.place.name)).await,
             Action::Create => {
                 let lease = self.held(None);
                 tokio::time::timeout(limit, async { api.create(&params, &lease).await.map(Some) }).await
             }
             Action::Take | Action::Renew(_) => {
                 let lease = self.held(self.current.clone());
-                tokio::time::timeout(limit, async { api.replace(&self.name, &params, &lease).await.map(Some) }).await
+                tokio::time::timeout(limit, async { api.replace(&self.place.name, &params, &lease).await.map(Some) })
+                    .await
             }
             Action::GiveUp(_) => return Ok(Observation::Unknown),
         };
         let answer = answer.map_err(|_| Failure::Unknown(format!("no answer within {limit:?}")))?;
         self.current = answer.map_err(|error| failure(error, action == Action::Create))?;
         if !matches!(action, Action::Read(_)) {
+            if !self.contender.leads() && self.place.scope.is_namespace() && !was_claimed {
+                self.gate.begin_wait();
+            }
             self.contender.won(sent);
-            self.gate.open(sent);
+            self.gate.open(sent, self.current.as_ref().map(resource_version).unwrap_or_default());
         }
-        Ok(self.current.as_ref().map_or(Observation::Absent, |lease| Observation::Found(self.record(lease))))
+        let found = self.current.as_ref().map(|lease| record(lease, self.contender.times().duration));
+        Ok(found.map_or(Observation::Absent, Observation::Found))
     }
 
     /// The Lease as we want it: ours, renewed now. What else is in it stays.
     fn held(&self, found: Option<Lease>) -> Lease {
         let mut lease = found.unwrap_or_else(|| Lease {
-            metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
+            metadata: ObjectMeta { name: Some(self.place.name.clone()), ..ObjectMeta::default() },
             spec: None,
         });
+        let labels = lease.metadata.labels.get_or_insert_default();
+        labels.insert(LABEL_SCOPE.to_owned(), self.place.scope.kind().to_owned());
         let spec: &mut LeaseSpec = lease.spec.get_or_insert_default();
         let now = MicroTime(Timestamp::now());
         if spec.holder_identity.as_ref() != Some(&self.identity) {
@@ -268,16 +334,43 @@ impl LeaseHolder {
         spec.renew_time = Some(now);
         lease
     }
+}
 
-    fn record(&self, lease: &Lease) -> Record {
-        let spec = lease.spec.as_ref();
-        let seconds = spec.and_then(|spec| spec.lease_duration_seconds).and_then(|it| u64::try_from(it).ok());
-        Record {
-            holder: spec.and_then(|spec| spec.holder_identity.clone()).filter(|holder| !holder.is_empty()),
-            version: lease.metadata.resource_version.clone().unwrap_or_default(),
-            duration: seconds.map_or(self.contender.times().duration, Duration::from_secs),
-        }
+/// Who holds a Lease; `fallback` is its duration if it names none.
+fn record(lease: &Lease, fallback: Duration) -> Record {
+    let spec = lease.spec.as_ref();
+    let seconds = spec.and_then(|spec| spec.lease_duration_seconds).and_then(|it| u64::try_from(it).ok());
+    Record {
+        holder: spec.and_then(|spec| spec.holder_identity.clone()).filter(|holder| !holder.is_empty()),
+        version: resource_version(lease).to_owned(),
+        duration: seconds.map_or(fallback, Duration::from_secs),
     }
+}
+
+/// Who holds a Lease outside our own namespace. Whoever may write Leases there may write any duration into it, and could
+/// hold us up for years: it counts for no longer than ours, which every operator has.
+fn foreign_record(lease: &Lease, ours: Duration) -> Record {
+    let found = record(lease, ours);
+    Record { duration: found.duration.min(ours), ..found }
+}
+
+fn resource_version(lease: &Lease) -> &str {
+    lease.metadata.resource_version.as_deref().unwrap_or_default()
+}
+
+/// Whether a Lease lays claim to its namespace. One without the label, made by hand, counts as one of the whole cluster,
+/// which at most keeps an operator from beginning.
+fn is_claim(lease: &Lease) -> bool {
+    lease.metadata.labels.iter().flatten().any(|(key, value)| key == LABEL_SCOPE && value == "namespace")
+}
+
+/// Whether it does, and somebody other than we has held it, long enough to write.
+fn was_claimed(lease: &Lease, we: &str) -> bool {
+    let held = lease
+        .spec
+        .as_ref()
+        .is_some_and(|spec| spec.acquire_time.is_some() && spec.holder_identity.as_deref() != Some(we));
+    held && is_claim(lease)
 }
 
 fn failure(error: kube::Error, creates: bool) -> Failure {

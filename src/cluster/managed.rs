@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 
 use jiff::Timestamp;
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -14,7 +15,15 @@ use super::writes::Writes;
 use crate::api::conditions::Seen;
 
 /// A kind of ours.
-pub trait Managed: kube::Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static {
+pub trait Managed:
+    kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + DeserializeOwned
+    + Clone
+    + Debug
+    + Send
+    + Sync
+    + 'static
+{
     /// Which kind.
     const RESOURCE: Resource;
     /// The noun for one object of it in messages.

@@ -140,8 +140,8 @@ pub enum ApiError {
     /// A time-out, a lost connection, 429 or 5xx: the request may or may not have been carried out.
     #[error("the apiserver did not answer as it should: {0}")]
     Unavailable(String),
-    /// We hold no valid lease, so the write was not sent.
-    #[error("not the leader any more: nothing was written")]
+    /// We hold no valid lease, or another operator has claimed the namespace, so the write was not sent.
+    #[error("no lease that holds for this namespace: nothing was written")]
     NotLeader,
 }
 

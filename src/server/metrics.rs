@@ -1,6 +1,7 @@
 //! What the operator measures about itself, in OpenMetrics text.
 //!
-//! Every label is an enum: the number of series is fixed by the code, whatever users create.
+//! Every label is an enum, so that the number of series is fixed by the code, whatever users create. The one exception is
+//! the scope of a lease, whose values are in the operator's own configuration.
 
 use std::fmt::{self, Write};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::cluster::port::{ApiError, Resource};
+use crate::version::{COMMIT, VERSION};
 
 /// Media type of [`Metrics::text`].
 pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -133,8 +135,19 @@ struct VerbLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ScopeLabels {
+    scope: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ServedKindLabels {
+    kind: Resource,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct BuildLabels {
     version: &'static str,
+    commit: &'static str,
 }
 
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
@@ -148,7 +161,9 @@ pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
     request_duration: Histograms<VerbLabels>,
     queue_depth: Family<KindLabels, Gauge>,
-    leader: Gauge,
+    leader: Family<ScopeLabels, Gauge>,
+    namespaces_left_alone: Gauge,
+    missing_fields: Family<ServedKindLabels, Gauge>,
 }
 
 impl Metrics {
@@ -161,7 +176,9 @@ impl Metrics {
             requests: Family::default(),
             request_duration: Family::new_with_constructor(|| Histogram::new(REQUEST_BUCKETS)),
             queue_depth: Family::default(),
-            leader: Gauge::default(),
+            leader: Family::default(),
+            namespaces_left_alone: Gauge::default(),
+            missing_fields: Family::default(),
         };
         metrics.register();
         metrics
@@ -169,8 +186,7 @@ impl Metrics {
 
     /// The registry adds what OpenMetrics asks for: `_total` to counters, the unit to durations, `_info` to the build.
     fn register(&mut self) {
-        let Metrics { registry, reconciles, reconcile_duration, requests, request_duration, queue_depth, leader } =
-            self;
+        let Metrics { registry, reconciles, reconcile_duration, requests, request_duration, queue_depth, .. } = self;
         registry.register("reconciles", "Reconciles that ended", reconciles.clone());
         registry.register_with_unit(
             "reconcile_duration",
@@ -190,9 +206,23 @@ impl Metrics {
             request_duration.clone(),
         );
         registry.register("queue_depth", "Objects that wait to be reconciled now", queue_depth.clone());
-        registry.register("leader", "1 while this process holds the lease", leader.clone());
-        let build = Info::new(BuildLabels { version: env!("CARGO_PKG_VERSION") });
-        registry.register("build", "The version that runs", build);
+        registry.register(
+            "leader",
+            "1 while this process leads in the cluster, or in a namespace",
+            self.leader.clone(),
+        );
+        registry.register(
+            "namespaces_left_alone",
+            "Namespaces that other operators have claimed",
+            self.namespaces_left_alone.clone(),
+        );
+        registry.register(
+            "missing_fields",
+            "Fields of this version that the installed CRD lacks",
+            self.missing_fields.clone(),
+        );
+        let build = Info::new(BuildLabels { version: VERSION, commit: COMMIT.unwrap_or_default() });
+        registry.register("build", "The version that runs, and its git commit where the build was told of it", build);
     }
 
     /// A reconcile ended.
@@ -210,14 +240,26 @@ impl Metrics {
         }
     }
 
-    /// So many objects wait to be reconciled.
-    pub fn set_queue_depth(&self, kind: Kind, depth: usize) {
-        self.queue_depth.get_or_create(&KindLabels { kind }).set(i64::try_from(depth).unwrap_or(i64::MAX));
+    /// So many more objects wait to be reconciled, or fewer. Several controllers of a kind, each of a namespace, count
+    /// together.
+    pub fn change_queue_depth(&self, kind: Kind, by: i64) {
+        self.queue_depth.get_or_create(&KindLabels { kind }).inc_by(by);
     }
 
-    /// Whether this process leads.
-    pub fn set_leader(&self, leads: bool) {
-        self.leader.set(leads.into());
+    /// Whether this process leads in a scope, by its name.
+    pub fn set_leader(&self, scope: &str, leads: bool) {
+        self.leader.get_or_create(&ScopeLabels { scope: scope.to_owned() }).set(leads.into());
+    }
+
+    /// So many namespaces are left to other operators.
+    pub fn set_namespaces_left_alone(&self, number: usize) {
+        self.namespaces_left_alone.set(i64::try_from(number).unwrap_or(i64::MAX));
+    }
+
+    /// The installed CRD of a kind lacks so many fields that we know.
+    pub fn set_missing_fields(&self, kind: Resource, number: usize) {
+        let labels = ServedKindLabels { kind };
+        self.missing_fields.get_or_create(&labels).set(i64::try_from(number).unwrap_or(i64::MAX));
     }
 
     /// Everything, as [`OPENMETRICS`].
@@ -244,14 +286,20 @@ mod tests {
         metrics.reconciled(Kind::TrainingJob, ReconcileOutcome::Changed, Duration::from_millis(3));
         metrics.requested(Verb::Create, Resource::Pod, RequestOutcome::Ok, Duration::from_millis(4));
         metrics.requested(Verb::Create, Resource::Pod, RequestOutcome::NotLeader, Duration::ZERO);
-        metrics.set_queue_depth(Kind::TrainingJob, 7);
-        metrics.set_leader(true);
+        metrics.change_queue_depth(Kind::TrainingJob, 9);
+        metrics.change_queue_depth(Kind::TrainingJob, -2);
+        metrics.set_leader("cluster", true);
+        metrics.set_leader("team-a", true);
+        metrics.set_leader("team-a", false);
+        metrics.set_namespaces_left_alone(3);
+        metrics.set_missing_fields(Resource::ModelDeployment, 2);
         metrics.text()
     }
 
     #[test]
     fn every_metric_has_its_help_and_its_sample() {
         let text = filled();
+        let build = format!(r#"trainyard_build_info{{version="{VERSION}",commit="{}"}} 1"#, COMMIT.unwrap_or_default());
         let samples = [
             r#"trainyard_reconciles_total{kind="TrainingJob",outcome="Changed"} 1"#,
             r#"trainyard_reconcile_duration_seconds_count{kind="TrainingJob",outcome="Changed"} 1"#,
@@ -259,8 +307,11 @@ mod tests {
             r#"trainyard_api_requests_total{verb="Create",resource="Pod",outcome="NotLeader"} 1"#,
             r#"trainyard_api_request_duration_seconds_count{verb="Create"} 1"#,
             r#"trainyard_queue_depth{kind="TrainingJob"} 7"#,
-            "trainyard_leader 1",
-            concat!(r#"trainyard_build_info{version=""#, env!("CARGO_PKG_VERSION"), r#""} 1"#),
+            r#"trainyard_leader{scope="cluster"} 1"#,
+            r#"trainyard_leader{scope="team-a"} 0"#,
+            "trainyard_namespaces_left_alone 3",
+            r#"trainyard_missing_fields{kind="ModelDeployment"} 2"#,
+            &build,
         ];
         for sample in samples {
             assert!(text.lines().any(|line| line == sample), "no {sample} in\n{text}");
@@ -272,6 +323,8 @@ mod tests {
             "api_request_duration_seconds",
             "queue_depth",
             "leader",
+            "namespaces_left_alone",
+            "missing_fields",
             "build",
         ];
         for family in families {

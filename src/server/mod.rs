@@ -1,10 +1,8 @@
 //! The operator's own HTTP endpoints: `/healthz`, `/readyz` and `/metrics`.
 
-use std::fmt;
 use std::future::Future;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
@@ -13,66 +11,11 @@ use axum::routing::get;
 use http::{StatusCode, header};
 use tokio::net::TcpListener;
 
+pub mod health;
 pub mod metrics;
 
+use health::{Health, Readiness};
 use metrics::{Metrics, OPENMETRICS};
-
-type Watchdog = Box<dyn Fn() -> bool + Send + Sync>;
-
-/// What the probes answer from. Cheap to read; written by whoever wires the process together.
-///
-/// A process starts neither waiting nor synced, so it is alive but not ready.
-#[derive(Default)]
-pub struct Health {
-    /// The lease is someone else's and we wait for it. A standby is ready: it does what it is there for, and a
-    /// Deployment's rollout must not hang on it.
-    standby: AtomicBool,
-    /// Every cache has seen its first full list.
-    synced: AtomicBool,
-    /// Whether the controllers' tasks still run; unset until they are started.
-    watchdog: OnceLock<Watchdog>,
-}
-
-impl Health {
-    /// Alive, not ready.
-    pub fn new() -> Self {
-        Health::default()
-    }
-
-    /// Whether this process waits for the lease.
-    pub fn set_standby(&self, waits: bool) {
-        self.standby.store(waits, Ordering::Relaxed);
-    }
-
-    /// Whether all caches have been filled once.
-    pub fn set_synced(&self, synced: bool) {
-        self.synced.store(synced, Ordering::Relaxed);
-    }
-
-    /// Sets what tells whether the controllers' tasks still run. It is asked at every probe, so it must not block.
-    /// Only the first call counts: a process starts its controllers once.
-    pub fn set_watchdog(&self, running: impl Fn() -> bool + Send + Sync + 'static) {
-        if self.watchdog.set(Box::new(running)).is_err() {
-            tracing::warn!("a second watchdog was ignored");
-        }
-    }
-
-    /// Whether the process should live on.
-    pub fn is_alive(&self) -> bool {
-        self.watchdog.get().is_none_or(|running| running())
-    }
-
-    /// Whether the process does what it is there for.
-    pub fn is_ready(&self) -> bool {
-        self.is_alive() && (self.standby.load(Ordering::Relaxed) || self.synced.load(Ordering::Relaxed))
-    }
-}
-
-impl fmt::Debug for Health {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Health").field("alive", &self.is_alive()).field("ready", &self.is_ready()).finish()
-    }
-}
 
 /// Answers probes and scrapes until `shutdown` completes.
 ///
@@ -96,15 +39,19 @@ fn router(health: Arc<Health>, metrics: Arc<Metrics>) -> Router {
 }
 
 async fn healthz(State(health): State<Arc<Health>>) -> impl IntoResponse {
-    probe(health.is_alive(), "a controller's task has stopped\n")
+    let problem = (!health.is_alive()).then(|| "a controller's task has stopped".to_owned());
+    probe(problem.is_none(), problem.as_slice())
 }
 
 async fn readyz(State(health): State<Arc<Health>>) -> impl IntoResponse {
-    probe(health.is_ready(), "the caches are not filled yet, or a controller's task has stopped\n")
+    let Readiness { is_ready, problems } = health.readiness();
+    probe(is_ready, &problems)
 }
 
-fn probe(passes: bool, problem: &'static str) -> (StatusCode, &'static str) {
-    if passes { (StatusCode::OK, "ok\n") } else { (StatusCode::SERVICE_UNAVAILABLE, problem) }
+fn probe(is_fine: bool, problems: &[String]) -> (StatusCode, String) {
+    let code = if is_fine { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let text = if problems.is_empty() { "ok".to_owned() } else { problems.join("\n") };
+    (code, text + "\n")
 }
 
 async fn scrape(State(metrics): State<Arc<Metrics>>) -> impl IntoResponse {
@@ -114,6 +61,8 @@ async fn scrape(State(metrics): State<Arc<Metrics>>) -> impl IntoResponse {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::scope::Scope;
+    use health::Stage;
     use std::io::{Read, Write};
     use std::net::{SocketAddr, TcpStream};
     use std::time::Duration;
@@ -136,35 +85,29 @@ mod tests {
     async fn probes_follow_health_and_metrics_are_served() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (health, metrics) = (Arc::new(Health::new()), Arc::new(Metrics::new()));
+        let (health, metrics) = (Arc::new(Health::new([Scope::Cluster])), Arc::new(Metrics::new()));
         let (stop, stopped) = oneshot::channel::<()>();
         let server = tokio::spawn(serve(listener, health.clone(), metrics, stopped));
 
         assert_eq!(fetch(address, "/healthz").await.0, 200);
-        assert_eq!(fetch(address, "/readyz").await.0, 503, "nothing is synced yet");
-
-        health.set_standby(true);
-        assert_eq!(fetch(address, "/readyz").await.0, 200, "a standby is ready");
-        health.set_standby(false);
-        assert_eq!(fetch(address, "/readyz").await.0, 503, "a new leader fills its caches first");
-        health.set_synced(true);
-        assert_eq!(fetch(address, "/readyz").await.0, 200);
+        for (stage, alive, ready) in [
+            (Stage::Starting, 200, 503),
+            (Stage::Standby, 200, 200),
+            (Stage::Filling("pods are still listed".to_owned()), 200, 503),
+            (Stage::Working, 200, 200),
+            (Stage::Stopped, 503, 503),
+        ] {
+            health.set(&Scope::Cluster, stage.clone());
+            let (health, (code, answer)) = (fetch(address, "/healthz").await.0, fetch(address, "/readyz").await);
+            assert_eq!((health, code), (alive, ready), "{stage:?}");
+            assert!(ready == 200 || answer.contains("\r\n\r\ncluster: "), "{answer}");
+        }
 
         let (status, answer) = fetch(address, "/metrics").await;
         assert_eq!(status, 200);
         assert!(answer.to_ascii_lowercase().contains(&format!("content-type: {OPENMETRICS}")), "{answer}");
         assert!(answer.contains("trainyard_build_info{"), "{answer}");
         assert_eq!(fetch(address, "/other").await.0, 404);
-
-        let running = Arc::new(AtomicBool::new(true));
-        health.set_watchdog({
-            let running = running.clone();
-            move || running.load(Ordering::Relaxed)
-        });
-        assert_eq!(fetch(address, "/healthz").await.0, 200);
-        running.store(false, Ordering::Relaxed);
-        assert_eq!(fetch(address, "/healthz").await.0, 503);
-        assert_eq!(fetch(address, "/readyz").await.0, 503, "what is not alive is not ready");
 
         // A connection that stays open does not hold up the end.
         let _idle = TcpStream::connect(address).unwrap();

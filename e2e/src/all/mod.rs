@@ -4,9 +4,11 @@
 //! | --- | --- |
 //! | `interrupted` | the demo, stopped at any moment, and what it leaves behind |
 //! | `leftovers` | what a cluster may leave on a machine |
+//! | `reproducible` | the operator's image, built twice |
 
 mod interrupted;
 mod leftovers;
+mod reproducible;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -18,7 +20,7 @@ use anyhow::{Context, Result, ensure};
 use crate::bench::{describe_machine, table};
 use crate::cache::Cache;
 use crate::operator::source_tree;
-use crate::operator_binary::cargo;
+use crate::operator_binary::{Build, cargo};
 use crate::process::{Lifetime, Process, Program, last_line};
 use crate::progress::{self, say};
 
@@ -27,6 +29,14 @@ const RESULTS: &str = "e2e/results/all.md";
 /// CI runs 300.
 const SEEDS: &str = "2000";
 const KILLS: u32 = 3;
+
+const PARTS: [&str; 5] = [
+    "random scenarios",
+    "tests on a cluster",
+    "demo with its operator killed",
+    "image built twice",
+    "demo interrupted",
+];
 
 /// What a person can say.
 #[derive(Clone, Debug, clap::Args)]
@@ -49,7 +59,7 @@ struct Row {
 /// Runs every part, whatever became of the ones before; fails if one has failed.
 pub async fn run(arguments: Arguments) -> Result<()> {
     let mut rows = Vec::new();
-    for part in ["random scenarios", "tests on a cluster", "demo with its operator killed", "demo interrupted"] {
+    for part in PARTS {
         if !part.contains(&arguments.only) {
             continue;
         }
@@ -59,6 +69,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
             "random scenarios" => random_scenarios().await,
             "tests on a cluster" => tests_on_a_cluster().await,
             "demo with its operator killed" => demo_with_kills().await,
+            "image built twice" => reproducible::run(Build::Release).await,
             _ => interrupted::run().await,
         };
         say(&format!("== {part}: {}", described(&outcome)));

@@ -2,7 +2,7 @@
 //!
 //! | module | what |
 //! | --- | --- |
-//! | `writes`, `serving`, `throughput`, `latency`, `idle`, `restart`, `pipelines`, `replacements` | one benchmark each |
+//! | `writes`, `serving`, `throughput`, `latency`, `idle`, `restart`, `pipelines`, `replacements`, `installation` | one benchmark each |
 //! | `stage` | the cluster and the operator that they run on |
 //! | `load` | pods and jobs in numbers |
 //! | `audit`, `tally`, `statistics` | what the apiserver's audit log says, counted |
@@ -10,6 +10,7 @@
 
 mod audit;
 mod idle;
+mod installation;
 mod latency;
 mod load;
 mod machine;
@@ -70,6 +71,8 @@ enum What {
     Pipelines(pipelines::Options),
     /// Requests that come in while real pods are replaced; needs root.
     Replacements(replacements::Options),
+    /// What an installation with Helm takes, and the sizes of what is installed; needs root.
+    Installation(installation::Options),
     /// All of them in one cluster.
     All {
         /// Write the report to e2e/results/bench.md.
@@ -81,9 +84,9 @@ enum What {
 /// Runs what the command line asks for, in a cluster of its own.
 pub async fn run(arguments: Arguments) -> Result<()> {
     let Arguments { fake_nodes, logs, apiserver_flags, what } = arguments;
-    // The replacements need a real node; without root all others can be had.
+    // Real pods need a real node; without root all others can be had.
     let with_node = match what {
-        What::Replacements(_) => true,
+        What::Replacements(_) | What::Installation(_) => true,
         What::All { .. } => check_requirements().await.is_ok(),
         _ => false,
     };
@@ -105,12 +108,14 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         What::Serving(options) => serving::run(&stage, &options, &mut report).await?,
         What::Pipelines(options) => pipelines::run(&stage, &options, &mut report).await?,
         What::Replacements(options) => replacements::run(&stage, &options, &mut report).await?,
+        What::Installation(options) => installation::run(&mut stage, &options, &mut report).await?,
         What::All { save } => {
             all(&mut stage, &mut report).await?;
             if with_node {
                 replacements::run(&stage, &defaults()?, &mut report).await?;
+                installation::run(&mut stage, &defaults()?, &mut report).await?;
             } else {
-                report.say("## Replacements under load\n\nNot measured: this machine cannot have a real node.");
+                report.say("## Replacements and installation\n\nNot measured: this machine cannot have a real node.");
             }
             if save {
                 println!("saved in {}", report.save()?.display());

@@ -38,7 +38,7 @@ pub(super) struct Options {
 pub(super) const IMAGES: [Image; 2] = [Image::Base, Image::Server];
 
 pub(super) async fn run(stage: &Stage, options: &Options, report: &mut Report) -> Result<()> {
-    stage.start_node().await?;
+    stage.node().await?;
     let client = stage.client();
     load::create_namespace(&client, NAMESPACE).await?;
     apply(stage, options, 1).await?;

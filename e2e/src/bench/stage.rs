@@ -12,11 +12,12 @@ use super::machine::Cpu;
 use crate::cache;
 use crate::cluster::Cluster;
 use crate::images::Image;
-use crate::install::install;
+use crate::node::Node;
 use crate::operator::{Operator, operator_kubeconfig};
 use crate::operator_binary::{Build, build_operator};
 use crate::options::{ClusterOptions, NodeOptions};
 use crate::progress::note;
+use crate::release::{Release, without_pods};
 
 /// Namespace of the bare pods.
 pub(super) const BARE: &str = "bench-bare";
@@ -30,6 +31,7 @@ pub(super) struct Stage {
     // Fields are dropped in order: processes first, then the folder that they write to.
     operator: Option<Operator>,
     cluster: Cluster,
+    release: Release,
     audit: AuditLog,
     binary: PathBuf,
     kubeconfig: PathBuf,
@@ -62,13 +64,14 @@ impl Stage {
         };
         let cluster = Cluster::start(options).await?;
         let client = cluster.client();
-        install(&client).await?;
+        let release = Release::new(&client, cluster.kubeconfig_path(), &folder.path).await?;
+        release.install(&without_pods()).await?;
         for namespace in [BARE, JOBS] {
             load::create_namespace(&client, namespace).await?;
         }
         let kubeconfig = operator_kubeconfig(&client, cluster.kubeconfig_path(), &folder.path).await?;
         let audit = AuditLog::at(&audit_log);
-        let mut stage = Self { operator: None, cluster, audit, binary, kubeconfig, starts: 0, folder };
+        let mut stage = Self { operator: None, cluster, release, audit, binary, kubeconfig, starts: 0, folder };
         stage.spawn_operator()?;
         stage.operator()?.until_ready().await?;
         Ok(stage)
@@ -99,9 +102,14 @@ impl Stage {
         self.operator.as_ref().context("no operator runs")
     }
 
-    /// Starts the real node, which the other benchmarks do without.
-    pub(super) async fn start_node(&self) -> Result<()> {
-        Ok(self.cluster.node().await.map(drop)?)
+    /// The real node, started if need be: most benchmarks do without.
+    pub(super) async fn node(&self) -> Result<&Node> {
+        Ok(self.cluster.node().await?)
+    }
+
+    /// Trainyard in the cluster, so far without pods.
+    pub(super) fn release(&self) -> &Release {
+        &self.release
     }
 
     /// The user.
@@ -129,7 +137,9 @@ impl Stage {
 
     /// Stops everything.
     pub(super) async fn clear_away(mut self) -> Result<()> {
-        self.stop_operator().await?;
+        if self.operator.is_some() {
+            self.stop_operator().await?;
+        }
         Ok(self.cluster.stop().await?)
     }
 }

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use crate::cache::Cache;
 use crate::error::Error;
 
-pub use recipes::{ETCD_VERSION, KUBERNETES_VERSION, KWOK_VERSION};
+pub use recipes::{ETCD_VERSION, HELM_VERSION, KUBERNETES_VERSION, KWOK_VERSION};
 
 /// Where the programs of the control plane are.
 #[derive(Clone, Debug)]
@@ -63,4 +63,16 @@ pub async fn ensure_node_binaries() -> Result<NodeBinaries, Error> {
     let [kubelet, kube_proxy, coredns, containerd, _shim, ctr, ptp, _host_local, _loopback] =
         build::ensure(&recipes::NODE, &cache).await?;
     Ok(NodeBinaries { kubelet, kube_proxy, coredns, containerd, ctr, cni: ptp.with_file_name("") })
+}
+
+/// The same for kubectl alone.
+pub async fn ensure_kubectl() -> Result<PathBuf, Error> {
+    let [kubectl] = build::ensure(&[recipes::KUBECTL], &Cache::locate()?).await?;
+    Ok(kubectl)
+}
+
+/// The same for Helm.
+pub async fn ensure_helm() -> Result<PathBuf, Error> {
+    let [helm] = build::ensure(&[recipes::HELM], &Cache::locate()?).await?;
+    Ok(helm)
 }

@@ -16,6 +16,8 @@ pub(super) const COREDNS_VERSION: &str = "v1.15.0";
 pub(super) const CONTAINERD_VERSION: &str = "v2.4.2";
 /// The plugins that connect its pods.
 pub(super) const CNI_VERSION: &str = "v1.9.0";
+/// The Helm that installs the chart.
+pub const HELM_VERSION: &str = "v4.3.1";
 
 /// One program to build.
 #[derive(Clone, Copy, Debug)]
@@ -37,11 +39,15 @@ pub(super) enum Project {
     CoreDns,
     Containerd,
     Cni,
+    Helm,
 }
 
 const fn recipe(project: Project, folder: &'static str, name: &'static str, usual_seconds: u64) -> Recipe {
     Recipe { name, project, folder, usual_seconds }
 }
+
+/// What people, and tests without a cluster, ask for alone.
+pub(super) const KUBECTL: Recipe = recipe(Project::Kubernetes, "/cmd/kubectl", "kubectl", 30);
 
 /// The control plane, kubectl, and kwok.
 pub(super) const CONTROL_PLANE: [Recipe; 6] = [
@@ -49,7 +55,7 @@ pub(super) const CONTROL_PLANE: [Recipe; 6] = [
     recipe(Project::Kubernetes, "/cmd/kube-apiserver", "kube-apiserver", 325),
     recipe(Project::Kubernetes, "/cmd/kube-controller-manager", "kube-controller-manager", 90),
     recipe(Project::Kubernetes, "/cmd/kube-scheduler", "kube-scheduler", 15),
-    recipe(Project::Kubernetes, "/cmd/kubectl", "kubectl", 30),
+    KUBECTL,
     recipe(Project::Kwok, "/cmd/kwok", "kwok", 120),
 ];
 
@@ -66,6 +72,9 @@ pub(super) const NODE: [Recipe; 9] = [
     recipe(Project::Cni, "/plugins/main/loopback", "loopback", 5),
 ];
 
+/// What installs the chart.
+pub(super) const HELM: Recipe = recipe(Project::Helm, "/cmd/helm", "helm", 160);
+
 impl Project {
     /// The folder under `e2e/binaries`, and the stem of the folder in the cache.
     pub(super) fn name(self) -> &'static str {
@@ -76,6 +85,7 @@ impl Project {
             Self::CoreDns => "coredns",
             Self::Containerd => "containerd",
             Self::Cni => "cni",
+            Self::Helm => "helm",
         }
     }
 
@@ -87,6 +97,7 @@ impl Project {
             Self::CoreDns => COREDNS_VERSION,
             Self::Containerd => CONTAINERD_VERSION,
             Self::Cni => CNI_VERSION,
+            Self::Helm => HELM_VERSION,
         }
     }
 
@@ -99,6 +110,7 @@ impl Project {
             Self::CoreDns => "github.com/coredns/coredns",
             Self::Containerd => "github.com/containerd/containerd/v2",
             Self::Cni => "github.com/containernetworking/plugins",
+            Self::Helm => "helm.sh/helm/v4",
         }
     }
 
@@ -129,6 +141,7 @@ impl Project {
             Self::Cni => {
                 vec![format!("{}/pkg/utils/buildversion.BuildVersion={version}", self.module())]
             }
+            Self::Helm => vec![format!("{}/internal/version.version={version}", self.module())],
         };
         stamps.iter().fold("-s -w".to_owned(), |flags, stamp| format!("{flags} -X {stamp}"))
     }
@@ -150,8 +163,15 @@ impl Recipe {
 mod tests {
     use super::*;
 
-    const PROJECTS: [Project; 6] =
-        [Project::Etcd, Project::Kubernetes, Project::Kwok, Project::CoreDns, Project::Containerd, Project::Cni];
+    const PROJECTS: [Project; 7] = [
+        Project::Etcd,
+        Project::Kubernetes,
+        Project::Kwok,
+        Project::CoreDns,
+        Project::Containerd,
+        Project::Cni,
+        Project::Helm,
+    ];
 
     fn go_mod(project: Project) -> String {
         std::fs::read_to_string(project.folder().join("go.mod")).unwrap()
@@ -171,7 +191,7 @@ mod tests {
 
     #[test]
     fn every_recipe_is_a_tool_of_its_module() {
-        for recipe in CONTROL_PLANE.iter().chain(&NODE) {
+        for recipe in CONTROL_PLANE.iter().chain(&NODE).chain([&HELM]) {
             assert!(go_mod(recipe.project).contains(&recipe.package()), "{}", recipe.name);
         }
     }

@@ -4,7 +4,7 @@
 //! | module | what |
 //! | --- | --- |
 //! | `place` | where it runs: a cluster of its own, or the user's |
-//! | `supervisor` | keeps the operator running there |
+//! | `watch` | watches over the operator in it, and kills it when that is asked for |
 //! | `samples` | what is applied |
 //! | `story` | two runs, and what their models are asked |
 //! | `follow`, `step`, `teller` | what happens to a run and its steps, shown as it happens |
@@ -18,11 +18,9 @@ mod place;
 mod samples;
 mod step;
 mod story;
-mod supervisor;
 mod teller;
 mod timings;
-
-use std::path::Path;
+mod watch;
 
 use anyhow::Result;
 use serde_json::Value;
@@ -32,7 +30,6 @@ use crate::install::only_context;
 use crate::interrupt::until_interrupted;
 use crate::keep;
 use crate::node::check_requirements;
-use crate::operator_binary::{Build, build_operator};
 use crate::progress::say;
 use place::Place;
 use samples::Samples;
@@ -49,7 +46,7 @@ pub struct Arguments {
     /// leads all their pods to one node.
     #[arg(long, value_name = "NAME")]
     context: Option<String>,
-    /// With --context: where that cluster finds the images `base:1`, `digits:1` and `server:1`, such as
+    /// With --context: where that cluster finds the images `base:1`, `digits:1`, `server:1` and the operator's, such as
     /// registry.example.com/team. `cargo e2e images` writes them to files.
     #[arg(long, value_name = "REGISTRY", requires = "context")]
     registry: Option<String>,
@@ -59,6 +56,7 @@ pub struct Arguments {
     arguments: Vec<(String, Value)>,
     /// Kills the operator with SIGKILL so many times, at random moments of the two runs, which then take longer.
     #[arg(long, value_name = "TIMES", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=4))]
+    #[arg(conflicts_with = "context")]
     kill_operator: u32,
 }
 
@@ -88,13 +86,10 @@ pub async fn run(arguments: Arguments) -> Result<Outcome> {
         if arguments.keep && keep::status().await?.is_some() {
             return Err(Error::AlreadyUp.into());
         }
-        let binary = timings.part("building the operator", build_operator(Build::Debug)).await?;
-        let place = Place::prepare(&arguments, &mut timings).await?;
-        anyhow::Ok((place, binary))
+        Place::prepare(&arguments, &mut timings).await
     })
     .await?;
-    let told = until_interrupted(tell(&arguments, &mut place.0, &samples, &place.1, &mut timings)).await;
-    let place = place.0;
+    let told = until_interrupted(tell(&arguments, &mut place, &samples, &mut timings)).await;
     let kept = match &told {
         Ok(_) if arguments.keep => Some(place.leave().await?),
         _ => {
@@ -112,17 +107,11 @@ pub async fn run(arguments: Arguments) -> Result<Outcome> {
 }
 
 /// Installs Trainyard and tells the story, while the operator is looked after; answers the accuracy.
-async fn tell(
-    arguments: &Arguments,
-    place: &mut Place,
-    samples: &Samples,
-    binary: &Path,
-    timings: &mut Timings,
-) -> Result<f64> {
+async fn tell(arguments: &Arguments, place: &mut Place, samples: &Samples, timings: &mut Timings) -> Result<f64> {
     let client = place.client();
-    timings.part("installing Trainyard", place.install(binary, arguments.kill_operator)).await?;
+    timings.part("installing Trainyard", place.install(arguments.registry.as_deref())).await?;
     tokio::select! {
         told = story::tell(&client, samples, timings) => told,
-        failure = place.until_the_operator_fails() => Err(failure),
+        failure = place.until_the_operator_fails(arguments.kill_operator) => Err(failure),
     }
 }

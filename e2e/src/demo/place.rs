@@ -1,27 +1,23 @@
 //! Where the demo runs.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
-use anyhow::{Context, Result};
-use k8s_openapi::api::coordination::v1::Lease;
-use kube::{Api, Client};
-use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use anyhow::{Context, Result, ensure};
+use kube::Client;
 
 use super::Arguments;
 use super::samples::namespace;
-use super::supervisor::{Starter, Supervisor};
 use super::timings::Timings;
+use super::watch;
 use crate::cluster::Cluster;
-use crate::images::{self, Image};
-use crate::install::{Existing, apply, delete, install};
+use crate::images::{self, Archive, DEFAULT_REFERENCE, Image};
+use crate::install::{Existing, apply, delete};
 use crate::node::NODE_NAME;
-use crate::operator::{OPERATOR_NAMESPACE, operator_kubeconfig};
+use crate::operator_binary::Build;
 use crate::options::{ClusterOptions, NodeOptions};
-use crate::process::Lifetime;
 use crate::progress;
-use crate::{ensure_binaries, ensure_node_binaries, keep};
+use crate::release::{self, Release, restricted};
+use crate::{ensure_binaries, ensure_helm, ensure_node_binaries, keep};
 
 /// A cluster with Trainyard in it.
 pub(super) struct Place {
@@ -32,7 +28,10 @@ pub(super) struct Place {
     folder: PathBuf,
     /// The namespace that it runs in.
     namespace: &'static str,
-    supervisor: Option<Supervisor>,
+    /// The operator's image, for a cluster of our own.
+    image: Option<Archive>,
+    /// What the demo itself has installed.
+    release: Option<Release>,
     /// Removed when the place goes, if it is ours alone.
     _scratch: Option<tempfile::TempDir>,
 }
@@ -47,7 +46,9 @@ impl Place {
     }
 
     async fn boot(arguments: &Arguments, timings: &mut Timings) -> Result<Self> {
+        let image = timings.part("building the operator", images::operator(Build::Debug, DEFAULT_REFERENCE)).await?;
         let building = async {
+            ensure_helm().await?;
             ensure_binaries().await?;
             ensure_node_binaries().await
         };
@@ -74,7 +75,8 @@ impl Place {
             namespace: namespace(arguments),
             own: Some(cluster),
             existing: None,
-            supervisor: None,
+            image: Some(image),
+            release: None,
             _scratch: None,
         })
     }
@@ -89,7 +91,8 @@ impl Place {
             namespace: namespace(arguments),
             own: None,
             existing: Some(existing),
-            supervisor: None,
+            image: None,
+            release: None,
             _scratch: Some(scratch),
         })
     }
@@ -98,69 +101,56 @@ impl Place {
         self.client.clone()
     }
 
-    /// Installs Trainyard and starts the operator, unless one is at work there.
-    pub(super) async fn install(&mut self, binary: &Path, kills: u32) -> Result<()> {
+    /// Installs Trainyard as users do, with its chart, unless an operator is at work there.
+    pub(super) async fn install(&mut self, registry: Option<&str>) -> Result<()> {
         apply(&self.client, &restricted(self.namespace)).await?;
+        let release = Release::new(&self.client, &self.kubeconfig, &self.folder).await?;
         let was_installed = self.existing.as_ref().is_some_and(|existing| existing.was_installed);
-        if was_installed && is_led(&self.client).await? {
+        if was_installed && release.is_led().await? {
             progress::note("an operator is at work in this cluster; the demo uses it");
             return Ok(());
         }
-        install(&self.client).await?;
-        let kubeconfig = operator_kubeconfig(&self.client, &self.kubeconfig, &self.folder).await?;
-        let starter = Starter::new(binary.to_owned(), kubeconfig, self.folder.clone());
-        self.supervisor = Some(Supervisor::start(starter, kills).await?);
+        let values = match (&self.own, &self.image) {
+            (Some(cluster), Some(image)) => {
+                let loading = async { cluster.node().await?.load(image).await };
+                progress::step(&format!("loading image {}", image.reference), String::new, loading).await?;
+                release::on_our_node(&image.reference)
+            }
+            _ => release::from_registry(registry.context("--registry")?),
+        };
+        let installing = release.install(&values);
+        progress::step("helm install trainyard charts/trainyard --wait", String::new, installing).await?;
+        self.release = Some(release);
         Ok(())
     }
 
-    /// Comes to an end only if the operator cannot be kept alive; says why.
-    pub(super) async fn until_the_operator_fails(&mut self) -> anyhow::Error {
-        let Some(supervisor) = &mut self.supervisor else { return std::future::pending().await };
-        let failure = supervisor.failure().await;
-        self.supervisor = None;
-        failure
+    /// Comes to an end only if the operator cannot be kept alive; says why. It is killed `kills` times, at random
+    /// moments.
+    pub(super) async fn until_the_operator_fails(&self, kills: u32) -> anyhow::Error {
+        match &self.release {
+            Some(release) => watch::until_it_fails(release, self.own.as_ref(), kills).await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Takes down what was put up: all that can be, and the first thing that could not is the error.
     pub(super) async fn take_down(mut self) -> Result<()> {
-        let operator = self.stop_operator().await;
-        let own = match self.own.take() {
-            Some(cluster) => cluster.stop().await.map_err(anyhow::Error::from),
-            None => Ok(()),
-        };
-        let existing = match self.existing.take() {
-            Some(existing) => {
-                let removed = delete(&self.client, &restricted(self.namespace)).await;
-                existing.clear().await.and(removed)
-            }
-            None => Ok(()),
-        };
-        operator.and(own).and(existing)
-    }
-
-    async fn stop_operator(&mut self) -> Result<()> {
-        let Some(supervisor) = self.supervisor.take() else { return Ok(()) };
-        let (operator, _) = supervisor.dismiss().await?;
-        if let Err(error) = operator.stop().await {
-            // Somebody may have killed it just now, which is no failure of what it was there for.
-            progress::note(&format!("{error:#}"));
+        if let Some(cluster) = self.own.take() {
+            return Ok(cluster.stop().await?);
         }
-        Ok(())
+        let removed = delete(&self.client, &restricted(self.namespace)).await;
+        let purged = match (&self.existing, &self.release) {
+            (Some(existing), Some(release)) if !existing.was_installed => release.purge().await,
+            _ => Ok(()),
+        };
+        purged.and(removed)
     }
 
     /// Leaves everything running and says how to look around.
     pub(super) async fn leave(mut self) -> Result<String> {
-        let (Some(cluster), Some(supervisor)) = (self.own.take(), self.supervisor.take()) else {
-            anyhow::bail!("only a cluster of the demo's own can be kept");
-        };
-        // The operator so far dies with us; the next one stays.
-        let (operator, mut starter) = supervisor.dismiss().await?;
-        operator.stop().await?;
-        let operator = starter.start(Lifetime::Detachable)?;
-        cluster.remember(operator.record()).await?;
-        operator.until_ready().await?;
-        operator.release();
-        cluster.leave();
+        let cluster = self.own.take();
+        ensure!(cluster.is_some(), "only a cluster of the demo's own can be kept");
+        cluster.into_iter().for_each(Cluster::leave);
         Ok(format!(
             "The cluster goes on, and the operator in it. To look around:
 
@@ -168,6 +158,7 @@ impl Place {
   kubectl get plr,md,tj,pl
   kubectl describe plr
   kubectl get pods -o wide
+  kubectl logs -n trainyard-system deploy/trainyard
   kubectl logs -l trainyard.dev/step=evaluate --prefix
   kubectl get controllerrevisions -l trainyard.dev/deployment=digits
   kubectl get node {NODE_NAME}
@@ -177,30 +168,4 @@ impl Place {
             self.kubeconfig.display()
         ))
     }
-}
-
-/// A namespace with the strictest of the Pod Security Standards.
-fn restricted(name: &str) -> Value {
-    let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
-    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
-}
-
-/// Whether some operator holds the lease, and is alive: it renews it within the time that it may take.
-async fn is_led(client: &Client) -> Result<bool> {
-    let leases: Api<Lease> = Api::namespaced(client.clone(), OPERATOR_NAMESPACE);
-    let read = async || leases.get_opt("trainyard").await.context("reading the operator's lease");
-    let Some(spec) = read().await?.and_then(|lease| lease.spec) else { return Ok(false) };
-    if spec.holder_identity.is_none_or(|holder| holder.is_empty()) {
-        return Ok(false);
-    }
-    let lasts = spec.lease_duration_seconds.unwrap_or_default().unsigned_abs();
-    let deadline = Instant::now() + Duration::from_secs(lasts.into());
-    while Instant::now() < deadline {
-        sleep(Duration::from_millis(500)).await;
-        let now = read().await?.and_then(|lease| lease.spec).unwrap_or_default();
-        if now.renew_time != spec.renew_time {
-            return Ok(now.holder_identity.is_some_and(|holder| !holder.is_empty()));
-        }
-    }
-    Ok(false)
 }

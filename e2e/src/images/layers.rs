@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::archive::{Content, Packed};
 use super::recipes::{Layer, Recipe, WHEELS_FOLDER};
 use crate::cache::{self, Cache};
 use crate::error::{Error, IoContext};
@@ -24,19 +25,8 @@ const TOOLS: [Tool; 3] = [
     Tool { program: "sha256sum", package: "coreutils" },
 ];
 
-/// A layer that is there.
-#[derive(Clone, Debug)]
-pub(super) struct Built {
-    /// The tar file, not compressed.
-    pub(super) path: PathBuf,
-    /// Its SHA-256, in hexadecimal.
-    pub(super) digest: String,
-    /// Its size in bytes.
-    pub(super) size: u64,
-}
-
 /// Builds those that are missing, the lowest first.
-pub(super) async fn ensure(layers: &[Layer], cache: &Cache) -> Result<Vec<Built>, Error> {
+pub(super) async fn ensure(layers: &[Layer], cache: &Cache) -> Result<Vec<Packed>, Error> {
     let mut built = Vec::new();
     let mut key = String::new();
     for layer in layers {
@@ -49,7 +39,7 @@ pub(super) async fn ensure(layers: &[Layer], cache: &Cache) -> Result<Vec<Built>
         let digest_file = folder.join("layer.sha256");
         let digest = fs::read_to_string(&digest_file).context("reading", &digest_file)?.trim().to_owned();
         let size = fs::metadata(&path).context("examining", &path)?.len();
-        built.push(Built { path, digest, size });
+        built.push(Packed { content: Content::File(path), uncompressed: digest.clone(), digest, size });
     }
     Ok(built)
 }
@@ -62,7 +52,7 @@ fn key_of(layer: &Layer, below: &str) -> String {
 }
 
 /// Builds in a folder beside it, which gets the layer's own name when all is well.
-async fn build(layer: &Layer, below: &[Built], folder: &Path) -> Result<(), Error> {
+async fn build(layer: &Layer, below: &[Packed], folder: &Path) -> Result<(), Error> {
     if !rustix::process::geteuid().is_root() {
         return Err(Error::NotRoot);
     }
@@ -97,8 +87,8 @@ async fn build(layer: &Layer, below: &[Built], folder: &Path) -> Result<(), Erro
     fs::rename(&work.0, folder).context("renaming", &work.0)
 }
 
-fn files_of(layers: &[Built]) -> Vec<String> {
-    layers.iter().map(|layer| layer.path.to_string_lossy().into_owned()).collect()
+fn files_of(layers: &[Packed]) -> Vec<String> {
+    layers.iter().filter_map(Packed::file).map(|path| path.to_string_lossy().into_owned()).collect()
 }
 
 /// Runs a script in namespaces of its own, so that no mount and no process of it can be left.

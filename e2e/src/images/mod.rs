@@ -5,14 +5,20 @@
 //! | `recipes` | what is in each image, layer by layer |
 //! | `layers` | building a layer, once for each content |
 //! | `archive` | an image as tools exchange it: an OCI layout in a tar file |
+//! | `operator` | the operator's own image: its binary and nothing else |
 //! | `store` | images as containerd has them unpacked, kept from one cluster to the next |
 
 mod archive;
+#[cfg(test)]
+mod dockerfile;
 mod layers;
+mod operator;
 mod recipes;
 mod store;
 
 pub use archive::Archive;
+pub(crate) use operator::operator_in;
+pub use operator::{DEFAULT_REFERENCE, operator, operator_of};
 pub use recipes::Image;
 pub(crate) use store::Store;
 
@@ -28,7 +34,7 @@ pub async fn ensure(images: &[Image]) -> Result<Vec<Archive>, Error> {
     let _lock = Lock::acquire(&cache.layers_lock(), lock::PATIENCE).await?;
     let mut archives = Vec::new();
     for image in [Image::Base].iter().chain(images.iter().filter(|image| **image != Image::Base)) {
-        archives.push(Archive::new(*image, layers::ensure(image.layers(), &cache).await?));
+        archives.push(Archive::new(image.description(), layers::ensure(image.layers(), &cache).await?));
     }
     Ok(archives)
 }

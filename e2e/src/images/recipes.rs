@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+use serde_json::json;
+
+use super::archive::Description;
+
 /// An image of the tests and the demo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Image {
@@ -99,8 +103,15 @@ impl Image {
         }
     }
 
+    /// What the image says of itself.
+    pub(super) fn description(self) -> Description {
+        let config = [("Env", json!(self.environment())), ("Cmd", json!(self.command()))];
+        let config = config.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        Description { reference: self.reference(), config, ..Description::default() }
+    }
+
     /// What its containers run when nothing else is asked for.
-    pub(super) fn command(self) -> &'static [&'static str] {
+    fn command(self) -> &'static [&'static str] {
         match self {
             Self::Base | Self::Digits | Self::Torchrun => &["sleep", "infinity"],
             Self::Server => &["python3", "/app/serve.py"],
@@ -108,7 +119,7 @@ impl Image {
     }
 
     /// Variables that its processes find.
-    pub(super) fn environment(self) -> &'static [&'static str] {
+    fn environment(self) -> &'static [&'static str] {
         const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
         const WHEELS: &str = "PYTHONPATH=/opt/wheels";
         match self {

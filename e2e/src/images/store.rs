@@ -55,7 +55,7 @@ impl Store {
     /// Keeps what a containerd, stopped by now, has at `root`, in place of what was kept before.
     pub(crate) async fn keep(&self, root: &Path, archives: &[Archive]) -> Result<(), Error> {
         // containerd has copied the layers; one of the two copies is enough.
-        for (digest, path) in archives.iter().flat_map(Archive::layers) {
+        for (digest, path) in archives.iter().flat_map(Archive::layer_files) {
             let blob = root.join(BLOBS).join(digest);
             if blob.exists() {
                 fs::remove_file(&blob).context("removing", &blob)?;

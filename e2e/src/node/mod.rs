@@ -144,6 +144,28 @@ impl Node {
         command
     }
 
+    /// Reads an image into the node's containerd, so that pods find it without pulling.
+    pub async fn load(&self, archive: &Archive) -> anyhow::Result<()> {
+        let file = self.folder.join("image.tar");
+        archive.write(&file)?;
+        let mut ctr = self.ctr();
+        let imported =
+            run_to_end(ctr.args(["images", "import", "--local", "--snapshotter", "overlayfs"]).arg(&file)).await;
+        fs::remove_file(&file).context("removing", &file)?;
+        imported
+    }
+
+    /// Gives an image that the node has a second reference, in place of one that would have to be pulled.
+    pub async fn tag(&self, image: &str, reference: &str) -> anyhow::Result<()> {
+        run_to_end(self.ctr().args(["images", "tag", "--force", image, reference])).await
+    }
+
+    /// Kills a container with SIGKILL, past its kubelet. `id` is as a pod's status has it.
+    pub async fn kill_container(&self, id: &str) -> anyhow::Result<()> {
+        let id = id.strip_prefix("containerd://").unwrap_or(id);
+        run_to_end(self.ctr().args(["tasks", "kill", "--signal", "SIGKILL", id])).await
+    }
+
     /// A command that makes a network namespace within the node, `/run/netns/NAME`, and joins it to the pods' network as
     /// the kubelet's runtime would, but without anybody's knowing.
     pub fn join_pod_network(&self, name: &str) -> tokio::process::Command {
@@ -183,6 +205,13 @@ impl Node {
     pub(crate) fn release(self) {
         self.processes.into_iter().for_each(Process::release);
     }
+}
+
+/// Runs a command to a good end.
+async fn run_to_end(command: &mut tokio::process::Command) -> anyhow::Result<()> {
+    let output = command.output().await.map_err(|error| anyhow::anyhow!("starting {command:?}: {error}"))?;
+    anyhow::ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(())
 }
 
 /// A containerd that has the images, from the cache as far as they are unpacked there.

@@ -1,10 +1,10 @@
 //! The tests on a cluster: Trainyard as users have it, on a real control plane with fake nodes and a real one.
 //!
-//! One cluster is booted for the whole run, Trainyard is installed from the source tree, and the operator runs as a
-//! process of its own under its own ServiceAccount. Each test gets a namespace. The first phase runs tests on fake
-//! nodes side by side, while the real node starts; the second those on real pods, a few at a time; the third, one by
-//! one, those that stop or kill the operator, and at its end those that judge the whole run: the audit log, the watch
-//! for attempts that met, the silence afterwards.
+//! One cluster is booted for the whole run, and Trainyard is installed with its chart. Each test gets a namespace. The
+//! first phase runs tests on fake nodes side by side, while the real node starts; the second those on real pods, a few
+//! at a time, with the operator in a pod as users have it; the third, one by one, those that stop or kill the operator,
+//! and at its end those that judge the whole run: the audit log, the watch for attempts that met, the silence
+//! afterwards. In the first and the third the operator is a process of its own, under its own ServiceAccount.
 //!
 //! With `TRAINYARD_CONTEXT=NAME` the tests use the cluster of that kubeconfig context and start the operator against
 //! it. What needs fake nodes, a node of our own or an audit log is then reported as ignored, with the reason, where they
@@ -37,6 +37,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use e2e::until_interrupted;
 use libtest_mimic::Arguments;
+use serde_json::Value;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -99,6 +100,7 @@ async fn run(arguments: Arguments, tests: Vec<Test>) -> Result<ExitCode> {
             tokio::spawn(async move { suite.unless_stopped(suite.cluster_with_node()).await.map(drop) });
         }
         let passed = phases(&arguments, chosen, &suite).await;
+        suite.move_out_of_the_pod().await?;
         suite.stop_operator().await?;
         cluster.stop().await?;
         passed
@@ -129,6 +131,10 @@ async fn phases(arguments: &Arguments, tests: Vec<Test>, suite: &Arc<Suite>) -> 
         left = later;
         if tests.is_empty() {
             continue;
+        }
+        match phase {
+            Phase::RealPods => suite.move_into_a_pod(&suite.release, &Value::Null).await.map(drop)?,
+            Phase::Parallel | Phase::Serial => suite.move_out_of_the_pod().await?,
         }
         let arguments = Arguments { test_threads: Some(threads), ..arguments.clone() };
         let (suite, handle) = (suite.clone(), Handle::current());

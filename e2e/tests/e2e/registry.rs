@@ -11,9 +11,9 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use tokio::runtime::Handle;
 
 use crate::scenarios::{
-    admission, applying, crashes, deletion, failures, fencing, installed, judgement, leadership, lifecycle, naming,
-    pipelines, pipelines_end, pipelines_real, pipelines_trouble, real_pods, refusals, serving, serving_fields,
-    serving_real, serving_trouble, suspension, torchrun, training,
+    admission, applying, crashes, deletion, failures, fencing, installed, judgement, leadership, lifecycle, namespaces,
+    naming, neighbours, pipelines, pipelines_end, pipelines_real, pipelines_trouble, real_pods, refusals, samples,
+    serving, serving_fields, serving_real, serving_trouble, suspension, torchrun, training, upgrades,
 };
 use crate::space::Space;
 use crate::suite::Suite;
@@ -135,11 +135,14 @@ fn usual_tests() -> Vec<Test> {
             pipelines_end::a_deleted_run_leaves_nothing,
             pipelines_trouble::a_deployment_of_somebody_else_is_left_alone,
             pipelines_trouble::outputs_must_be_as_declared,
+            samples::gpus_by_the_dozen,
         }
         Parallel Nothing {
             installed::resources_and_policies_are_accepted,
+            installed::stored_objects_are_still_admitted,
             admission::bad_specs_are_refused_with_field_and_remedy,
             admission::running_jobs_are_immutable,
+            admission::the_operator_writes_no_endpoint_slices_but_its_own,
             refusals::a_pod_that_the_apiserver_refuses_stalls_its_job_alone,
             refusals::pod_security_is_told_in_its_own_words,
             serving::a_revision_never_changes,
@@ -147,10 +150,13 @@ fn usual_tests() -> Vec<Test> {
             serving_trouble::what_the_apiserver_refuses_is_told_in_its_own_words,
             pipelines_trouble::bad_pipelines_are_told_with_field_and_remedy,
             pipelines_trouble::bad_runs_are_told_with_field_and_remedy,
+            namespaces::two_teams_meet_nowhere,
         }
         RealPods OwnNode {
             fencing::a_straggler_neither_resolves_nor_joins_the_next_attempt,
             training::a_killed_worker_is_followed_by_an_attempt_that_goes_on,
+            samples::jobs_deployments_and_runs,
+            samples::a_model_from_a_claim,
         }
         RealPods RealNode {
             training::two_pods_train_a_model,
@@ -173,11 +179,23 @@ fn usual_tests() -> Vec<Test> {
             pipelines_end::crashes_at_any_moment_change_no_run,
             leadership::a_graceful_stop_releases_the_lease,
             leadership::a_standby_takes_over_at_once,
+            leadership::a_missing_lease_is_made,
+            neighbours::a_second_operator_of_the_cluster_does_nothing,
+            neighbours::missing_fields_are_told,
+        }
+        Serial AuditLog {
+            neighbours::a_namespace_with_an_operator_of_its_own_is_left_to_it,
+        }
+        Serial OwnNode {
+            samples::the_loop_of_the_demo,
+            upgrades::an_upgrade_restarts_nothing,
+            upgrades::an_uninstall_keeps_what_is_the_users,
         }
         Serial Nothing {
             installed::an_object_that_nobody_has_looked_at_says_so,
             admission::what_slipped_past_admission_is_reported,
             applying::manifests_applied_twice_change_nothing,
+            applying::a_release_installed_twice_changes_nothing,
             applying::jobs_and_samples_applied_twice_change_nothing,
         }
         Serial FakeNodes {
@@ -186,6 +204,9 @@ fn usual_tests() -> Vec<Test> {
         }
         Serial AuditLog {
             judgement::nothing_is_written_while_nothing_happens,
+        }
+        Serial OwnNode {
+            samples::every_sample_has_come_to_its_end,
         }
         Serial FakeNodes {
             judgement::later_attempts_were_watched,

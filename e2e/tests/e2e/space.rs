@@ -256,7 +256,7 @@ impl Space {
             let said = self.kubectl(arguments).await;
             report += &said.map_or_else(|error| format!("{error:#}\n"), |said| said.out + &said.err);
         }
-        let logs = self.suite.logs();
+        let logs = self.suite.logs().await;
         let lines = || logs.iter().flat_map(|log| log.lines());
         let ours: Vec<&str> = lines().filter(|line| line.contains(&self.namespace)).collect();
         let others: Vec<&str> = lines().filter(|line| !line.contains("DEBUG")).collect();

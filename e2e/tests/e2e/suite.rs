@@ -1,13 +1,15 @@
 //! What all tests of a run share: the cluster, and the operator in it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, PoisonError, Weak};
 
 use anyhow::{Context, Result, bail};
-use e2e::install::install;
-use e2e::operator::{OPERATOR_NAMESPACE, Operator, operator_kubeconfig};
+use e2e::images;
+use e2e::operator::{OPERATOR_NAMESPACE, Operator, TEST_LOG, kubeconfig_of, operator_kubeconfig};
+use e2e::release::{Release, from_registry, on_our_node, without_pods};
 use e2e::{Build, Cluster, build_operator, check_requirements};
 use kube::Client;
 use serde_json::{Value, json};
@@ -28,6 +30,8 @@ const LEASE: &str = "trainyard";
 pub(crate) struct Suite {
     pub(crate) client: Client,
     pub(crate) kubectl: Kubectl,
+    /// Trainyard in the cluster, installed with its chart.
+    pub(crate) release: Release,
     /// Told apart from other runs by this.
     pub(crate) run: String,
     /// Whether every test runs, so that what was never used in this run can be called unused.
@@ -44,8 +48,14 @@ pub(crate) struct Suite {
     pub(crate) stopping: watch::Receiver<bool>,
     folder: PathBuf,
     binary: PathBuf,
+    /// An administrator's.
+    kubeconfig: PathBuf,
     operator_kubeconfig: PathBuf,
     operator: Mutex<Option<Operator>>,
+    /// The samples that tests of this run have followed to their end, by file.
+    followed: std::sync::Mutex<BTreeSet<String>>,
+    /// Whether the operator is the release's own pod, and no process of ours.
+    in_a_pod: AtomicBool,
     starts: AtomicU32,
 }
 
@@ -53,7 +63,9 @@ impl Suite {
     /// Builds and installs Trainyard and starts the operator.
     pub(crate) async fn start(cluster: &Prepared, complete: bool, stopping: watch::Receiver<bool>) -> Result<Self> {
         let client = cluster.client.clone();
-        let (binary, ()) = tokio::try_join!(build_operator(Build::Debug), install(&client))?;
+        let release = Release::new(&client, &cluster.kubeconfig, &cluster.folder).await?;
+        let values = without_pods();
+        let (binary, ()) = tokio::try_join!(build_operator(Build::Debug), release.install(&values))?;
         let suite = Suite {
             kubectl: cluster.kubectl.clone(),
             run: cluster.run.clone(),
@@ -67,8 +79,12 @@ impl Suite {
             fence: Fence::start(client.clone()),
             folder: cluster.folder.clone(),
             binary,
+            kubeconfig: cluster.kubeconfig.clone(),
             operator_kubeconfig: operator_kubeconfig(&client, &cluster.kubeconfig, &cluster.folder).await?,
             operator: Mutex::default(),
+            followed: Default::default(),
+            in_a_pod: AtomicBool::new(false),
+            release,
             starts: AtomicU32::new(0),
             client,
         };
@@ -109,14 +125,69 @@ impl Suite {
         self.operator.lock().await
     }
 
+    /// A sample has come to its end.
+    pub(crate) fn note_followed(&self, sample: &str) {
+        self.followed.lock().unwrap_or_else(PoisonError::into_inner).insert(sample.to_owned());
+    }
+
+    /// Those that have.
+    pub(crate) fn followed(&self) -> BTreeSet<String> {
+        self.followed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// One more operator process, which may have to wait for the lease.
     pub(crate) fn spawn_operator(&self) -> Result<Operator> {
         let number = self.starts.fetch_add(1, Ordering::Relaxed);
         Operator::spawn(&self.binary, &self.operator_kubeconfig, &self.log_file(number))
     }
 
+    /// Where the release's pods find the operator's image, or none, if no real node of this cluster can have it.
+    async fn pod_values(&self) -> Result<Option<Value>> {
+        if !self.is_embedded() {
+            return Ok(self.registry.as_deref().map(from_registry));
+        }
+        let Ok(cluster) = self.cluster_with_node().await else { return Ok(None) };
+        let image = images::operator(Build::Debug, images::DEFAULT_REFERENCE).await?;
+        cluster.node().await?.load(&image).await?;
+        Ok(Some(on_our_node(&image.reference)))
+    }
+
+    /// Has the operator run as users have it, as a pod of `release`; some values may be others than usual. Says whether
+    /// there is a node that can run it.
+    pub(crate) async fn move_into_a_pod(&self, release: &Release, others: &Value) -> Result<bool> {
+        let Some(mut values) = self.pod_values().await? else { return Ok(false) };
+        for (key, value) in others.as_object().into_iter().flatten() {
+            values[key] = value.clone();
+        }
+        self.stop_operator().await?;
+        // Before it is so: an installation that fails half-way has to be undone as well.
+        self.in_a_pod.store(true, Ordering::Relaxed);
+        release.install(&values).await?;
+        Ok(true)
+    }
+
+    /// Has the operator run as a process of ours again, which tests can kill and stop as they please.
+    pub(crate) async fn move_out_of_the_pod(&self) -> Result<()> {
+        if self.in_a_pod.load(Ordering::Relaxed) {
+            self.release.install(&without_pods()).await?;
+            self.release.until_without_pods().await?;
+            self.in_a_pod.store(false, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// One more operator process, of another ServiceAccount (its namespace and name), for what the arguments say.
+    pub(crate) async fn spawn_another(&self, account: (&str, &str), scope: &[&str]) -> Result<Operator> {
+        let number = self.starts.fetch_add(1, Ordering::Relaxed);
+        let kubeconfig = kubeconfig_of(&self.client, account, &self.kubeconfig, &self.folder).await?;
+        Operator::spawn_for(&self.binary, &kubeconfig, &self.log_file(number), TEST_LOG, scope)
+    }
+
     /// Starts an operator unless one runs.
     pub(crate) async fn ensure_operator(&self) -> Result<()> {
+        if self.in_a_pod.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let mut operator = self.operator.lock().await;
         if operator.is_none() {
             // Whoever held it was killed by a test, or this is the first.
@@ -157,10 +228,11 @@ impl Suite {
         Ok(self.operator_namespace().get(LEASES, LEASE).await?["spec"]["holderIdentity"].take())
     }
 
-    /// The logs of every operator of this run, oldest first.
-    pub(crate) fn logs(&self) -> Vec<String> {
+    /// The logs of every operator of this run, oldest first; those of pods that are gone are gone with them.
+    pub(crate) async fn logs(&self) -> Vec<String> {
         let started = self.starts.load(Ordering::Relaxed);
-        (0..started).map(|number| fs::read_to_string(self.log_file(number)).unwrap_or_default()).collect()
+        let logs = (0..started).map(|number| fs::read_to_string(self.log_file(number)).unwrap_or_default());
+        logs.chain(self.release.logs().await.unwrap_or_default()).collect()
     }
 
     /// Where something that a test runs may write.

@@ -7,8 +7,8 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, bail};
 use e2e::images::Image;
-use e2e::install::{Existing, MANIFESTS, objects};
-use e2e::operator::source_tree;
+use e2e::install::Existing;
+use e2e::release::Release;
 use e2e::{Cluster, ClusterOptions, NodeOptions, check_requirements, ensure_binaries};
 use kube::Client;
 use serde_json::Value;
@@ -141,7 +141,10 @@ impl Target {
         for namespace in objects.list(NAMESPACES, &format!("{RUN_LABEL}={}", self.run)).await? {
             objects.delete(NAMESPACES, name(&namespace)).await?;
         }
-        existing.clear().await
+        if existing.was_installed {
+            return Ok(());
+        }
+        Release::new(&existing.client, &existing.kubeconfig, &self.folder).await?.purge().await
     }
 }
 
@@ -154,15 +157,4 @@ impl Prepared {
             None => Ok(()),
         }
     }
-}
-
-/// The manifests, with the files that they are in.
-pub(crate) fn manifests() -> Result<Vec<(PathBuf, Vec<Value>)>> {
-    let read = |manifest: &&str| {
-        let path = source_tree().join(manifest);
-        let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-        let objects = objects(&text).with_context(|| format!("reading {}", path.display()))?;
-        Ok((path, objects))
-    };
-    MANIFESTS.iter().map(read).collect()
 }

@@ -5,11 +5,16 @@ use std::sync::Mutex;
 use axum::Router;
 use axum::body::Bytes;
 use http::{HeaderMap, Method, StatusCode, Uri, header};
+use jiff::SignedDuration;
 use serde_json::json;
 
 use super::*;
-use crate::cluster::lease::{LeaseHolder, LeaseTimes};
+use crate::api::TrainingJob;
+use crate::cluster::lease::{LeaseHolder, LeasePlace, LeaseTimes};
 use crate::cluster::port::EventType;
+use crate::cluster::reconcile::is_behind;
+use crate::cluster::scope::Scope;
+use crate::training;
 
 #[derive(Clone, Debug, PartialEq)]
 struct Sent {
@@ -49,7 +54,10 @@ impl Fake {
         };
         let client = kube::Client::new(Router::new().fallback(answer), "default");
         let metrics = Arc::new(Metrics::new());
-        let api = ApiClient { limit: Duration::from_millis(500), ..ApiClient::new(client, gate, metrics.clone()) };
+        let api = ApiClient {
+            limit: Duration::from_millis(500),
+            ..ApiClient::new(client, gate, Territory::undisputed(), metrics.clone())
+        };
         Fake { api, metrics, sent }
     }
 
@@ -121,7 +129,7 @@ async fn lists_follow_their_pages_and_name_their_objects() {
         json!({"metadata": {"continue": next}, "items": [{"metadata": {"name": name}}]}).to_string()
     };
     let client = kube::Client::new(Router::new().fallback(answer), "default");
-    let api = ApiClient::new(client, LeaseGate::always(), Arc::new(Metrics::new()));
+    let api = ApiClient::new(client, LeaseGate::always(), Territory::undisputed(), Arc::new(Metrics::new()));
     let objects = api.list(Resource::Pod, "train", "trainyard.dev/job", "digits").await.unwrap();
     let pod = |name: &str| json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}});
     assert_eq!(objects, [pod("a"), pod("b")]);
@@ -160,7 +168,8 @@ async fn without_the_lease_nothing_is_sent_but_reads() {
     let lease = json!({"metadata": {"name": "operator", "resourceVersion": "1"}, "spec": {}});
     let elected = Fake::answering(200, lease);
     let client = elected.api.client.clone();
-    let holder = LeaseHolder::acquire(client, "train", "operator", "me", LeaseTimes::default()).await.unwrap();
+    let place = LeasePlace { namespace: "train".to_owned(), name: "operator".to_owned(), scope: Scope::Cluster };
+    let holder = LeaseHolder::acquire(client, place, "me", LeaseTimes::default(), |_| {}).await.unwrap();
     let gate = holder.gate();
     holder.release().await;
 
@@ -174,6 +183,41 @@ async fn without_the_lease_nothing_is_sent_but_reads() {
     assert_eq!(*fake.sent.lock().unwrap(), []);
     assert!(api.read(&pod()).await.is_ok());
     assert_eq!(fake.sent.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn nothing_is_written_in_a_namespace_that_another_has_claimed() {
+    let mut fake = Fake::answering(201, json!({}));
+    let territory = Territory::unknown();
+    fake.api.territory = territory.clone();
+    let object = json!({"metadata": {"name": "a"}});
+    territory.leave_alone(["train".to_owned()].into());
+    assert_eq!(fake.api.create(Resource::Pod, "train", &object).await, Err(ApiError::NotLeader));
+    fake.api.publish_event(&job(), "u", &draft("note")).await;
+    assert_eq!(*fake.sent.lock().unwrap(), []);
+    assert_eq!(fake.api.create(Resource::Pod, "serve", &object).await, Ok(()));
+    territory.leave_alone([].into());
+    assert_eq!(fake.api.create(Resource::Pod, "train", &object).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_status_that_an_older_crd_drops_is_sent_and_not_waited_for_nor_sent_at_once_again() {
+    // The apiserver answers every patch with the version that is there already: it has dropped all that was new.
+    let fake = Fake::answering(200, json!({"metadata": {"resourceVersion": "7"}}));
+    let job = json!({
+        "apiVersion": "trainyard.dev/v1alpha1",
+        "kind": "TrainingJob",
+        "metadata": {"name": "digits", "namespace": "train", "uid": "u", "generation": 1, "resourceVersion": "7"},
+        "spec": {"framework": "none", "nodes": 0, "template": {"spec": {"containers": [{"name": "main"}]}}},
+    });
+    let job: TrainingJob = serde_json::from_value(job).unwrap();
+    let (mut memory, now) = (training::observe::Memory::default(), Timestamp::now());
+    let observed = training::observe::Observed::default();
+    let reconciled = training::reconcile::reconcile(&fake.api, &job, &observed, &mut memory, now).await.unwrap();
+    let line = fake.sent.lock().unwrap()[0].line.clone();
+    assert!(line.starts_with("PATCH ") && !line.contains("fieldValidation"), "{line}");
+    assert!(reconciled.wake_at.is_none_or(|at| at >= now + SignedDuration::from_secs(1)), "{reconciled:?}");
+    assert!(!is_behind(&job, &mut memory), "no event will come, and the next change must not wait for one");
 }
 
 fn draft(note: &str) -> EventDraft {

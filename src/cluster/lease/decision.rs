@@ -63,15 +63,27 @@ pub enum Loss {
 
 /// Another's lease and when we saw it change last.
 #[derive(Clone, Debug)]
-struct Seen {
+pub(super) struct Seen {
     version: String,
     since: Instant,
     duration: Duration,
 }
 
 impl Seen {
+    /// A lease that is seen for the first time.
+    pub(super) fn new(record: &Record, now: Instant) -> Self {
+        Seen { version: record.version.clone(), since: now, duration: record.duration }
+    }
+
+    /// The lease is seen again; it counts from now if it has changed.
+    pub(super) fn again(&mut self, record: &Record, now: Instant) {
+        if self.version != record.version {
+            *self = Seen::new(record, now);
+        }
+    }
+
     /// How long it still counts.
-    fn left(&self, now: Instant) -> Duration {
+    pub(super) fn left(&self, now: Instant) -> Duration {
         self.duration.saturating_sub(now.saturating_duration_since(self.since))
     }
 }
@@ -79,6 +91,7 @@ impl Seen {
 #[derive(Clone, Debug)]
 enum Phase {
     Waiting {
+        /// The lease when it changed last, or when it was missing first.
         seen: Option<Seen>,
     },
     Leading {
@@ -129,10 +142,16 @@ impl Contender {
                 self.step_leading(renewed, observation, now)
             }
             Phase::Waiting { seen } => {
-                if let Observation::Found(record) = observation
-                    && seen.as_ref().is_none_or(|seen| seen.version != record.version)
-                {
-                    *seen = Some(Seen { version: record.version.clone(), since: now, duration: record.duration });
+                match observation {
+                    Observation::Found(record) => {
+                        seen.get_or_insert_with(|| Seen::new(record, now)).again(record, now);
+                    }
+                    // Helm brings the Lease a moment after our Deployment, and must find its place empty.
+                    Observation::Absent => {
+                        let duration = self.times.retry_every;
+                        seen.get_or_insert_with(|| Seen { version: String::new(), since: now, duration });
+                    }
+                    Observation::Unknown | Observation::Outdated => {}
                 }
                 let left = seen.as_ref().map_or(Duration::ZERO, |seen| seen.left(now));
                 self.step_waiting(left, observation)
@@ -164,6 +183,11 @@ impl Contender {
         match observation {
             Observation::Unknown => Action::Read(self.times.retry_every.min(left)),
             Observation::Outdated => Action::Read(Duration::ZERO),
+            // Whoever uninstalls deletes the Lease a moment before this process is told to stop: one that is made again
+            // at once would be left behind. A standby waits for longer than this.
+            Observation::Absent if left > self.times.request_limit => {
+                Action::Read(self.times.retry_every.min(left - self.times.request_limit))
+            }
             Observation::Absent => Action::Create,
             Observation::Found(Record { holder: None, .. }) => Action::GiveUp(Loss::Cleared),
             Observation::Found(Record { holder: Some(holder), .. }) if *holder != self.identity => {
@@ -213,7 +237,8 @@ mod tests {
     fn a_standby_waits_for_what_it_saw_itself() {
         use Action::{Create, Read, Take};
         use Observation::{Absent, Outdated, Unknown};
-        check("no lease yet", false, &[(0, Unknown, Read(RETRY)), (2, Absent, Create)]);
+        check("no lease yet", false, &[(0, Unknown, Read(RETRY)), (2, Absent, Read(RETRY)), (4, Absent, Create)]);
+        check("installed a moment later", false, &[(0, Absent, Read(RETRY)), (2, found("", 1), Take)]);
         check("released", false, &[(0, found("", 1), Take)]);
         check("released later", false, &[(0, found("other", 1), Read(RETRY)), (2, found("", 2), Take)]);
         check("ours from before", false, &[(0, found("me", 1), Take)]);
@@ -311,7 +336,12 @@ mod tests {
             &[(5, Outdated, Read(NOW)), (5, found("other", 2), GiveUp(Loss::TakenBy("other".to_owned())))],
         );
         check("cleared", true, &[(5, Outdated, Read(NOW)), (5, found("", 2), GiveUp(Loss::Cleared))]);
-        check("deleted while it counts", true, &[(5, Outdated, Read(NOW)), (5, Absent, Create)]);
+        check(
+            "deleted while it counts: made again just in time, unless we are told to stop meanwhile",
+            true,
+            &[(5, Outdated, Read(NOW)), (5, Absent, Read(RETRY)), (7, Absent, Create)],
+        );
+        check("deleted, with half a pause left", true, &[(6, Absent, Read(seconds(1)))]);
         check("deleted too late", true, &[(10, Absent, GiveUp(Loss::Deadline))]);
     }
 

@@ -15,6 +15,8 @@ use tokio::time::timeout;
 
 use super::*;
 
+mod neighbours;
+
 #[derive(Clone, Default)]
 struct Server {
     lease: Arc<Mutex<Option<Value>>>,
@@ -96,8 +98,12 @@ const TIMES: LeaseTimes = LeaseTimes {
     request_limit: Duration::from_millis(500),
 };
 
+fn place() -> LeasePlace {
+    LeasePlace { namespace: "train".to_owned(), name: "operator".to_owned(), scope: Scope::Cluster }
+}
+
 async fn acquire(server: &Server, identity: &str) -> Result<LeaseHolder, LeaseError> {
-    let acquired = LeaseHolder::acquire(server.client(), "train", "operator", identity, TIMES);
+    let acquired = LeaseHolder::acquire(server.client(), place(), identity, TIMES, |_| {});
     timeout(Duration::from_secs(20), acquired).await.expect("acquired long before")
 }
 
@@ -158,7 +164,7 @@ async fn of_many_takers_one_wins() {
         let client = server.client();
         tokio::spawn(async move {
             let mut holder =
-                LeaseHolder::acquire(client, "train", "operator", &format!("taker-{taker}"), TIMES).await.unwrap();
+                LeaseHolder::acquire(client, place(), &format!("taker-{taker}"), TIMES, |_| {}).await.unwrap();
             let gate = holder.gate();
             tokio::spawn(async move { holder.keep(pending::<()>()).await });
             gate
@@ -209,6 +215,6 @@ async fn missing_rights_and_bad_times_are_errors() {
     assert_eq!(error, "the apiserver refuses Lease train/operator: no right to leases");
     assert!(matches!(acquire(&server, "").await, Err(LeaseError::EmptyIdentity)));
     let times = LeaseTimes { renew_deadline: TIMES.duration, ..TIMES };
-    let acquired = LeaseHolder::acquire(server.client(), "train", "operator", "me", times).await;
+    let acquired = LeaseHolder::acquire(server.client(), place(), "me", times, |_| {}).await;
     assert!(matches!(acquired, Err(LeaseError::Times(_))));
 }

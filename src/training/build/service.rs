@@ -44,8 +44,8 @@ pub fn endpoints<'a>(pods: impl Iterator<Item = &'a PodFacts>, family: AddressFa
 /// Builds a slice that does not exist yet.
 pub fn build_slice(job: &ValidJob, family: AddressFamily, endpoints: &[EndpointFacts]) -> Value {
     let mut labels = common_labels(job);
-    labels["kubernetes.io/service-name"] = names::service(&job.name, &job.uid).into();
-    labels["endpointslice.kubernetes.io/managed-by"] = names::SLICE_MANAGER.into();
+    labels[names::LABEL_SLICE_SERVICE] = names::service(&job.name, &job.uid).into();
+    labels[names::LABEL_SLICE_MANAGER] = names::SLICE_MANAGER.into();
     labels["service.kubernetes.io/headless"] = "".into();
     json!({
         "apiVersion": "discovery.k8s.io/v1",

@@ -1,11 +1,12 @@
 //! What the apiserver refuses for us, in words that help, and what happens to a job that got past it.
 
 use anyhow::{Result, ensure};
-use e2e::install::install;
+use e2e::operator::OPERATOR_USER;
+use e2e::release::without_pods;
 use serde_json::{Value, json};
 
 use crate::manifest::Job;
-use crate::objects::{BINDINGS, JOBS, condition, holds, message};
+use crate::objects::{BINDINGS, JOBS, SLICES, condition, holds, message};
 use crate::space::Space;
 use crate::wait::eventually;
 
@@ -118,11 +119,84 @@ pub(crate) async fn running_jobs_are_immutable(space: Space) -> Result<()> {
     space.until_job("fixed", "the edit is seen", |job| job["status"]["effective"]["maxRestarts"] == 9).await.map(drop)
 }
 
+/// A slice of a job, as the operator makes it, under another name.
+fn slice(space: &Space, name: &str, job: &Value, service: &str) -> Value {
+    json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {
+            "name": name, "namespace": space.namespace,
+            "labels": {
+                "endpointslice.kubernetes.io/managed-by": "trainyard.dev",
+                "kubernetes.io/service-name": service,
+            },
+            "ownerReferences": [{
+                "apiVersion": "trainyard.dev/v1alpha1", "kind": "TrainingJob", "controller": true,
+                "name": job["metadata"]["name"], "uid": job["metadata"]["uid"],
+            }],
+        },
+        "addressType": "IPv4", "endpoints": [],
+    })
+}
+
+/// RBAC knows no labels: that the operator cannot send other Services' traffic elsewhere is the policy's doing.
+pub(crate) async fn the_operator_writes_no_endpoint_slices_but_its_own(space: Space) -> Result<()> {
+    let job = space.submit(&Job::new("owner").runs_for("never")).await?;
+    let own = |name: &str| slice(&space, name, &job, "owner-abcde");
+    let set = |name: &str, path: &str, value: Value| {
+        let mut object = own(name);
+        if let Some(field) = object.pointer_mut(path) {
+            *field = value;
+        }
+        object
+    };
+    let as_operator = async |arguments: &[&str], input: &Value| {
+        let arguments = [&["--as", OPERATOR_USER][..], arguments].concat();
+        space.kubectl_with(&arguments, &input.to_string()).await
+    };
+    const MANAGER: &str = "/metadata/labels/endpointslice.kubernetes.io~1managed-by";
+    const SERVICE: &str = "/metadata/labels/kubernetes.io~1service-name";
+    const OWNER: &str = "/metadata/ownerReferences/0";
+    let others = [
+        (set("unlabelled", "/metadata/labels", json!({})), "metadata.labels"),
+        (set("kubernetes", MANAGER, json!("endpointslice-controller.k8s.io")), "metadata.labels"),
+        (set("nobodys", "/metadata/ownerReferences", json!([])), "metadata.ownerReferences"),
+        (set("uncontrolled", &format!("{OWNER}/controller"), json!(false)), "metadata.ownerReferences"),
+        (set("services", &format!("{OWNER}/kind"), json!("Service")), "metadata.ownerReferences"),
+        (set("elsewhere", SERVICE, json!("database")), "kubernetes.io/service-name"),
+    ];
+    let mut wrong = Vec::new();
+    for (object, word) in &others {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        let created = as_operator(&["create", "-f", "-"], object).await?;
+        // What anybody else makes is no concern of the policy's.
+        space.objects.create(SLICES, object).await?;
+        let relabel = json!({"metadata": {"labels": own(name)["metadata"]["labels"]}}).to_string();
+        let patched =
+            as_operator(&["patch", "endpointslice", name, "--type=merge", "-p", &relabel], &json!({})).await?;
+        let deleted = as_operator(&["delete", "endpointslice", name], &json!({})).await?;
+        for (verb, said) in [("create", created), ("patch", patched), ("delete", deleted)] {
+            if said.ok || !said.err.contains("trainyard-endpoint-slices") || !said.err.contains(word) {
+                wrong.push(format!("{verb} {name}: {}{}", said.out, said.err));
+            }
+        }
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let mine = own("mine");
+    as_operator(&["create", "-f", "-"], &mine).await?.good()?;
+    as_operator(&["patch", "endpointslice", "mine", "--type=merge", "-p", r#"{"endpoints": []}"#], &json!({}))
+        .await?
+        .good()?;
+    let stolen = json!({"metadata": {"labels": {"kubernetes.io/service-name": "database"}}}).to_string();
+    let stolen = as_operator(&["patch", "endpointslice", "mine", "--type=merge", "-p", &stolen], &json!({})).await?;
+    ensure!(!stolen.ok, "it was given to another Service");
+    as_operator(&["delete", "endpointslice", "mine"], &json!({})).await?.good().map(drop)
+}
+
 /// An apiserver may lack the policies, or have had them removed: the operator then says the same.
 pub(crate) async fn what_slipped_past_admission_is_reported(space: Space) -> Result<()> {
     space.cluster().delete(BINDINGS, "trainyard-training-jobs").await?;
     let outcome = slip_past(&space).await;
-    install(&space.suite.client).await?;
+    space.suite.release.install(&without_pods()).await?;
     outcome?;
     eventually("the policy is in force again", async || {
         let said = space.submit(&Job::new("late").set("spec.template.metadata.namespace", "other")).await;

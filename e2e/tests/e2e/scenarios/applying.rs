@@ -2,32 +2,50 @@
 
 use std::fs;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use e2e::install::objects as parse;
 use e2e::operator::source_tree;
+use e2e::release::without_pods;
 use serde_json::{Value, json};
 
 use crate::kubectl::Kubectl;
 use crate::manifest::{Job, Serving};
 use crate::objects::{JOBS, MODEL_DEPLOYMENTS, PIPELINES, RUNS, name};
 use crate::space::Space;
-use crate::target::manifests;
 
+/// What the chart renders, applied by other tools than Helm.
 pub(crate) async fn manifests_applied_twice_change_nothing(space: Space) -> Result<()> {
-    for (path, objects) in manifests()? {
-        let path = path.to_string_lossy();
-        ensure!(!objects.is_empty(), "{path} is empty");
-        // The first apply of each way leaves its mark (an annotation, a field manager); the second must not.
-        let ways = [&["apply", "--server-side", "--force-conflicts", "-f", &path][..], &["apply", "-f", &path]];
-        for way in ways {
-            let kubectl = &space.suite.kubectl;
-            kubectl.run(way, "").await?.good()?;
-            let before = versions(kubectl, &path).await?;
-            kubectl.run(way, "").await?.good()?;
-            let after = versions(kubectl, &path).await?;
-            ensure!(before == after, "{way:?} changed {before} to {after}");
-        }
+    let applied = apply_twice(&space).await;
+    space.suite.release.restore(&without_pods()).await?;
+    applied
+}
+
+async fn apply_twice(space: &Space) -> Result<()> {
+    let rendered = space.suite.release.render(&without_pods()).await?;
+    ensure!(rendered.len() > 10, "only {} objects", rendered.len());
+    let manifest = json!({"apiVersion": "v1", "kind": "List", "items": rendered}).to_string();
+    // The first apply of each way leaves its mark (an annotation, a field manager); the second must not.
+    let kubectl = &space.suite.kubectl;
+    for way in [&["apply", "--server-side", "--force-conflicts", "-f", "-"][..], &["apply", "-f", "-"]] {
+        kubectl.run(way, &manifest).await?.good()?;
+        let before = versions(kubectl, &manifest).await?;
+        kubectl.run(way, &manifest).await?.good()?;
+        let after = versions(kubectl, &manifest).await?;
+        ensure!(before == after, "{way:?} changed {before} to {after}");
+        kubectl.run(&["diff", "-f", "-"], &manifest).await?.good()?;
     }
+    Ok(())
+}
+
+/// A second `helm upgrade` with the same values, as Flux does it all day.
+pub(crate) async fn a_release_installed_twice_changes_nothing(space: Space) -> Result<()> {
+    let rendered = space.suite.release.render(&without_pods()).await?;
+    let manifest = json!({"apiVersion": "v1", "kind": "List", "items": rendered}).to_string();
+    space.suite.release.install(&without_pods()).await?;
+    let before = versions(&space.suite.kubectl, &manifest).await?;
+    space.suite.release.install(&without_pods()).await?;
+    let after = versions(&space.suite.kubectl, &manifest).await?;
+    ensure!(before == after, "{before} has become {after}");
     Ok(())
 }
 
@@ -62,6 +80,11 @@ pub(crate) async fn jobs_and_samples_applied_twice_change_nothing(space: Space) 
             space.until(kind, name(&object), &format!("{what} is looked at"), wanted).await?;
         }
         let generation = generations(&space).await?;
+        space
+            .kubectl_with(&["diff", "-f", "-"], stream)
+            .await?
+            .good()
+            .with_context(|| format!("{what}: kubectl diff"))?;
         let again = space.kubectl_with(&["apply", "-f", "-"], stream).await?.good()?;
         ensure!(again.lines().all(|line| line.ends_with("unchanged")), "{what}, applied again: {again}");
         for _ in 0..2 {
@@ -73,16 +96,16 @@ pub(crate) async fn jobs_and_samples_applied_twice_change_nothing(space: Space) 
     Ok(())
 }
 
-/// Name, resourceVersion and generation of everything in a manifest.
-async fn versions(kubectl: &Kubectl, path: &str) -> Result<Value> {
-    let list = kubectl.run(&["get", "-f", path, "-o", "json"], "").await?.good()?;
-    let list: Value = serde_json::from_str(&list)?;
-    let items = list["items"].as_array().cloned().unwrap_or_else(|| vec![list.clone()]);
+/// Kind, name, resourceVersion and generation of everything in a manifest. A Lease's change all the time.
+async fn versions(kubectl: &Kubectl, manifest: &str) -> Result<Value> {
+    let list = kubectl.run(&["get", "-f", "-", "-o", "json"], manifest).await?.good()?;
+    let mut list: Value = serde_json::from_str(&list)?;
+    let items: Vec<Value> = serde_json::from_value(list["items"].take())?;
     let version = |object: &Value| {
         let meta = &object["metadata"];
-        json!([meta["name"], meta["resourceVersion"], meta["generation"]])
+        json!([object["kind"], meta["name"], meta["resourceVersion"], meta["generation"]])
     };
-    Ok(items.iter().map(version).collect())
+    Ok(items.iter().filter(|object| object["kind"] != "Lease").map(version).collect())
 }
 
 async fn generations(space: &Space) -> Result<Value> {

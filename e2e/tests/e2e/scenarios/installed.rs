@@ -1,6 +1,9 @@
 //! What an installation looks like.
 
-use anyhow::{Result, ensure};
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use e2e::operator::source_tree;
 use serde_json::Value;
 
 use crate::manifest::Job;
@@ -16,9 +19,8 @@ pub(crate) async fn resources_and_policies_are_accepted(space: Space) -> Result<
         }
         ensure!(!holds(&crd, "NonStructuralSchema"), "{}", crd["status"]["conditions"]);
     }
-    for name in
-        ["trainyard-training-jobs", "trainyard-model-deployments", "trainyard-revisions", "trainyard-pipeline-runs"]
-    {
+    for policy in ["training-jobs", "model-deployments", "revisions", "pipeline-runs", "endpoint-slices", "leases"] {
+        let name = &format!("trainyard-{policy}");
         // The apiserver checks a policy's expressions against the resource's schema some time after it was made.
         let policy = eventually("the policy is checked", async || {
             let policy = space.cluster().get(POLICIES, name).await?;
@@ -36,6 +38,23 @@ pub(crate) async fn resources_and_policies_are_accepted(space: Space) -> Result<
     ensure!(explained.contains("PyTorch calls nodes"), "{explained}");
     let listed = space.kubectl(&["get", "trainyard"]).await?;
     ensure!(listed.ok && listed.err.contains("No resources found"), "the category: {listed:?}");
+    Ok(())
+}
+
+/// What earlier releases have stored is still admitted, every field known. `tests/golden.rs` reads it without a cluster.
+pub(crate) async fn stored_objects_are_still_admitted(space: Space) -> Result<()> {
+    let versions = fs::read_dir(source_tree().join("tests/golden/v1alpha1")).context("tests/golden")?;
+    let mut files = 0;
+    for version in versions {
+        for file in fs::read_dir(version?.path())? {
+            let text =
+                fs::read_to_string(file?.path())?.replace("namespace: ml", &format!("namespace: {}", space.namespace));
+            let arguments = ["create", "--dry-run=server", "--validate=strict", "-f", "-"];
+            space.kubectl_with(&arguments, &text).await?.good()?;
+            files += 1;
+        }
+    }
+    ensure!(files >= 4, "only {files} files");
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use e2e::release::without_pods;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
@@ -11,7 +12,6 @@ use crate::audit::AuditLog;
 use crate::manifest::{Job, Serving};
 use crate::metrics::Samples;
 use crate::space::Space;
-use crate::target::manifests;
 use crate::wait::eventually;
 
 const SILENCE: Duration = Duration::from_secs(10);
@@ -153,7 +153,7 @@ pub(crate) async fn rights_suffice_and_are_all_used(space: Space) -> Result<()> 
         .map(|entry| format!("{} {} {} ({})", entry.verb, entry.group, entry.resource, entry.path))
         .collect();
     ensure!(refused.is_empty(), "not allowed: {refused:#?}");
-    for log in space.suite.logs() {
+    for log in space.suite.logs().await {
         let complaint = log.lines().find(|line| line.contains("cannot") && line.contains("in API group"));
         ensure!(complaint.is_none(), "{complaint:?}");
     }
@@ -164,7 +164,7 @@ pub(crate) async fn rights_suffice_and_are_all_used(space: Space) -> Result<()> 
     let used: BTreeSet<String> = entries.iter().flat_map(|entry| entry.rights()).collect();
     let excused: BTreeSet<String> = UNUSED.iter().map(|(right, _)| (*right).to_owned()).collect();
     let idle: Vec<String> =
-        granted()?.into_iter().filter(|right| !used.contains(right) && !excused.contains(right)).collect();
+        granted(&space).await?.into_iter().filter(|right| !used.contains(right) && !excused.contains(right)).collect();
     ensure!(idle.is_empty(), "granted and never used in this run: {idle:#?}");
     Ok(())
 }
@@ -173,12 +173,16 @@ fn audit(space: &Space) -> Result<&AuditLog> {
     space.suite.audit.as_ref().context("no audit log")
 }
 
-/// Every right in the manifests, as `verb group/resource`.
-fn granted() -> Result<BTreeSet<String>> {
-    let manifests = manifests()?;
-    let rules = manifests.iter().flat_map(|(_, objects)| objects).flat_map(|object| list(&object["rules"]));
+/// Every right that the chart gives to the operator, as `verb group/resource`.
+async fn granted(space: &Space) -> Result<BTreeSet<String>> {
+    let rendered = space.suite.release.render(&without_pods()).await?;
+    let is_role = |object: &&Value| matches!(object["kind"].as_str(), Some("Role" | "ClusterRole"));
+    // The others are for people.
+    let bound: Vec<&Value> = rendered.iter().map(|object| &object["roleRef"]).collect();
+    let is_bound =
+        |role: &&Value| bound.iter().any(|to| to["kind"] == role["kind"] && to["name"] == role["metadata"]["name"]);
     let mut granted = BTreeSet::new();
-    for rule in rules {
+    for rule in rendered.iter().filter(is_role).filter(is_bound).flat_map(|role| list(&role["rules"])) {
         for group in list(&rule["apiGroups"]) {
             for resource in list(&rule["resources"]) {
                 for verb in list(&rule["verbs"]) {
@@ -188,6 +192,7 @@ fn granted() -> Result<BTreeSet<String>> {
             }
         }
     }
+    ensure!(!granted.is_empty(), "the chart gives the operator no rights");
     Ok(granted)
 }
 

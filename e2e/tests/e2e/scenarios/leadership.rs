@@ -3,10 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use e2e::operator::OPERATOR_NAMESPACE;
+use e2e::release::without_pods;
 
 use crate::manifest::Job;
 use crate::metrics::Samples;
-use crate::objects::uid;
+use crate::objects::{LEASES, Objects, uid};
 use crate::space::Space;
 use crate::wait::eventually;
 
@@ -57,6 +59,18 @@ pub(crate) async fn a_standby_takes_over_at_once(space: Space) -> Result<()> {
     space.suite.operator().await.replace(standby);
     space.submit(&Job::new("next")).await?;
     space.until_state("next", "Succeeded").await.map(drop)
+}
+
+/// The chart brings the Lease, but Argo CD leaves Leases out; whoever deletes it does no harm either.
+pub(crate) async fn a_missing_lease_is_made(space: Space) -> Result<()> {
+    space.suite.stop_operator().await?;
+    let operators = Objects::namespaced(space.suite.client.clone(), OPERATOR_NAMESPACE);
+    operators.delete(LEASES, "trainyard").await?;
+    space.suite.ensure_operator().await?;
+    let lease = operators.get(LEASES, "trainyard").await?;
+    ensure!(lease["metadata"]["labels"]["trainyard.dev/scope"] == "cluster", "{}", lease["metadata"]);
+    // As the chart has it again.
+    space.suite.release.install(&without_pods()).await
 }
 
 fn leads(metrics: &str) -> f64 {

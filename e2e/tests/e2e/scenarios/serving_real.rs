@@ -101,24 +101,31 @@ async fn ready_pods(space: &Space, revision: &str) -> Result<Vec<String>> {
     Ok(uids)
 }
 
-/// A job writes two models; each is served in its turn, and cannot be written to by what serves it.
-pub(crate) async fn a_model_from_a_volume_is_served_read_only(space: Space) -> Result<()> {
+/// Has a job write a model for each threshold to a folder of the claim `models`.
+pub(crate) async fn write_models(space: &Space, thresholds: &[u32]) -> Result<()> {
     let claim = json!({
         "metadata": {"name": "models"},
         "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
     });
     space.objects.create(CLAIMS, &claim).await?;
-    // Class 1 is for samples whose sum is above a threshold, which is 3 and 10.
-    let train = "for threshold in 3 10; do
-        mkdir -p /models/digits/$threshold
-        echo \"{\\\"weights\\\": [[0, 0], [1, 1]], \\\"bias\\\": [$threshold, 0]}\" > /models/digits/$threshold/weights.json
-    done";
+    let write = |threshold: &u32| {
+        format!(
+            "mkdir -p /models/digits/{threshold}
+            echo '{{\"weights\": [[0, 0], [1, 1]], \"bias\": [{threshold}, 0]}}' > /models/digits/{threshold}/weights.json\n"
+        )
+    };
     let job = Job::new("trained")
-        .shell(train)
+        .shell(&thresholds.iter().map(write).collect::<String>())
         .set("spec.template.spec.volumes", json!([{"name": "m", "persistentVolumeClaim": {"claimName": "models"}}]))
         .set("spec.template.spec.containers.0.volumeMounts", json!([{"name": "m", "mountPath": "/models"}]));
     space.submit(&space.real(job, Image::Base)).await?;
-    space.until_state("trained", "Succeeded").await?;
+    space.until_state("trained", "Succeeded").await.map(drop)
+}
+
+/// A job writes two models; each is served in its turn, and cannot be written to by what serves it.
+pub(crate) async fn a_model_from_a_volume_is_served_read_only(space: Space) -> Result<()> {
+    // Class 1 is for samples whose sum is above a threshold, which is 3 and 10.
+    write_models(&space, &[3, 10]).await?;
 
     space.submit(&server(&space, 1, "low").set("spec.model.uri", "pvc://models/digits/3")).await?;
     space.until_serving("digits").await?;

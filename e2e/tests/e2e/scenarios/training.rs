@@ -36,6 +36,7 @@ pub(crate) async fn two_pods_train_a_model(space: Space) -> Result<()> {
     }
     let line = space.kubectl(&["get", "tj", "digits", "--no-headers"]).await?.good()?;
     ensure!(line.contains("Succeeded") && line.contains("2/2"), "{line}");
+    space.suite.note_followed("digits.yaml");
     Ok(())
 }
 
@@ -85,13 +86,9 @@ pub(crate) async fn a_killed_worker_is_followed_by_an_attempt_that_goes_on(space
 
 /// Kills a pod's first container with SIGKILL, past its kubelet.
 pub(crate) async fn kill(space: &Space, pod: &Value) -> Result<()> {
-    let id = text(pod, "/status/containerStatuses/0/containerID");
-    let id = id.strip_prefix("containerd://").with_context(|| format!("no container in {}", name(pod)))?;
     let cluster = space.suite.cluster_with_node().await?;
-    let mut ctr = cluster.node().await?.ctr();
-    let said = ctr.args(["tasks", "kill", "--signal", "SIGKILL", id]).output().await.context("starting ctr")?;
-    ensure!(said.status.success(), "killing {}: {}", name(pod), String::from_utf8_lossy(&said.stderr));
-    Ok(())
+    let id = text(pod, "/status/containerStatuses/0/containerID");
+    cluster.node().await?.kill_container(id).await.with_context(|| format!("killing {}", name(pod)))
 }
 
 /// Waits until the job has succeeded; one that fails meanwhile is not waited for.

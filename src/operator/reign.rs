@@ -1,0 +1,192 @@
+//! One term of leadership: the controllers, while the lease holds.
+
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::{self, BoxFuture};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tracing::Instrument;
+
+use super::service::Service;
+use super::{OperatorError, Shutdown};
+use crate::api::{ModelDeployment, Pipeline, PipelineRun, TrainingJob};
+use crate::cluster::client::ApiClient;
+use crate::cluster::controller::{self, Controlled};
+use crate::cluster::lease::{ClaimWatch, Ended, LeaseGate, LeaseHolder, LeaseTimes};
+use crate::cluster::port::Resource;
+use crate::cluster::scope::Scope;
+use crate::cluster::territory::Territory;
+use crate::cluster::watch::Filled;
+use crate::server::health::Stage;
+
+/// Longest wait for reconciles under way when the process is told to stop; Kubernetes gives a pod 30 s.
+const LONGEST_FAREWELL: Duration = Duration::from_secs(20);
+
+/// Why the claims of others cannot be followed, see [`Territory::deaf`].
+type Deaf = watch::Receiver<Option<String>>;
+
+/// How far the caches of each kind's controller have come.
+type Progress = Vec<(Resource, watch::Receiver<Filled>)>;
+
+impl Service {
+    /// Runs the controllers until the lease is lost, or the process is told to stop: then the lease is released.
+    ///
+    /// Everything that this term knows is owned by this future, its tasks included: they end when it does.
+    ///
+    /// # Errors
+    /// The lease was lost, or a controller ended by itself.
+    pub(super) async fn reign(&self, mut lease: LeaseHolder, shutdown: &Shutdown) -> Result<(), OperatorError> {
+        self.metrics.set_leader(self.scope().name(), true);
+        let (tasks, progress, deaf) = self.tasks(&lease, shutdown);
+        let wait = lease.wait_before_writing();
+        let mut running = JoinSet::new();
+        running.spawn(work(tasks, wait, lease.gate(), shutdown.clone()).in_current_span());
+        let ended = tokio::select! {
+            ended = lease.keep(shutdown.clone()) => Some(ended),
+            _ = running.join_next() => None,
+            never = self.tell(progress, deaf, wait) => match never {},
+        };
+        match ended {
+            Some(Ended::Lost(loss)) => return Err(OperatorError::LeaseLost(loss)),
+            None if shutdown.clone().now_or_never().is_none() => {
+                self.health.set(self.scope(), Stage::Stopped);
+                return Err(OperatorError::ControllerEnded);
+            }
+            Some(Ended::Shutdown) | None => {}
+        }
+        tracing::info!("told to stop: finishing what is under way");
+        if tokio::time::timeout(LONGEST_FAREWELL, running.join_next()).await.is_err() {
+            tracing::warn!("some reconciles did not finish within {LONGEST_FAREWELL:?}; the next leader redoes them");
+        }
+        lease.release().await;
+        Ok(())
+    }
+
+    /// The controllers, and for the whole cluster the watch of namespaces that others claim.
+    fn tasks(&self, lease: &LeaseHolder, shutdown: &Shutdown) -> (Vec<BoxFuture<'static, ()>>, Progress, Deaf) {
+        let mut tasks = Vec::new();
+        let territory = match self.scope() {
+            Scope::Cluster => {
+                let territory = Territory::unknown();
+                let claims = ClaimWatch {
+                    own: self.place.clone(),
+                    times: LeaseTimes::default(),
+                    gate: lease.gate(),
+                    territory: territory.clone(),
+                    metrics: self.metrics.clone(),
+                };
+                let claims = claims.run(self.client.clone()).boxed();
+                tasks.push(future::select(claims, shutdown.clone()).map(drop).boxed());
+                territory
+            }
+            Scope::Namespace(_) => Territory::undisputed(),
+        };
+        let api = ApiClient::new(self.client.clone(), lease.gate(), territory.clone(), self.metrics.clone());
+        let mut progress = Progress::new();
+        tasks.extend([
+            self.controller::<TrainingJob>(&api, &territory, shutdown, &mut progress),
+            self.controller::<ModelDeployment>(&api, &territory, shutdown, &mut progress),
+            self.controller::<Pipeline>(&api, &territory, shutdown, &mut progress),
+            self.controller::<PipelineRun>(&api, &territory, shutdown, &mut progress),
+        ]);
+        (tasks, progress, territory.deaf())
+    }
+
+    fn controller<O: Controlled>(
+        &self,
+        api: &ApiClient,
+        territory: &Territory,
+        shutdown: &Shutdown,
+        progress: &mut Progress,
+    ) -> BoxFuture<'static, ()> {
+        let (synced, is_synced) = watch::channel(Filled::No);
+        progress.push((O::RESOURCE, is_synced));
+        let options = controller::Options {
+            client: self.client.clone(),
+            scope: self.scope().clone(),
+            territory: territory.clone(),
+            api: api.clone(),
+            metrics: self.metrics.clone(),
+            concurrency: self.concurrency,
+            synced,
+        };
+        controller::run::<O>(options, shutdown.clone()).boxed()
+    }
+
+    /// Keeps the probes informed.
+    async fn tell(&self, mut progress: Progress, mut deaf: Deaf, wait: Duration) -> std::convert::Infallible {
+        if !wait.is_zero() {
+            let why =
+                format!("waiting {wait:?}, so that an operator of the whole cluster has let go of this namespace");
+            tracing::info!("{why}");
+            self.health.set(self.scope(), Stage::Filling(why));
+            sleep(wait).await;
+        }
+        loop {
+            let kinds = progress.iter_mut().map(|(kind, filled)| (*kind, *filled.borrow_and_update()));
+            self.health.set(self.scope(), stage(kinds, deaf.borrow_and_update().as_deref()));
+            // Filled is the last that a controller tells.
+            progress.retain(|(_, filled)| *filled.borrow() != Filled::Yes);
+            let mut changes: Vec<_> = progress.iter_mut().map(|(_, filled)| filled.changed().boxed()).collect();
+            changes.push(deaf.changed().boxed());
+            if future::select_all(changes).await.0.is_err() {
+                // A task has ended, which ends the term.
+                future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+/// A kind that is not served holds up no other, nor the process's readiness: that nothing can be of that kind is told
+/// where the schema is looked at, and its controller begins by itself when the CRD is there.
+fn stage(kinds: impl Iterator<Item = (Resource, Filled)>, deaf: Option<&str>) -> Stage {
+    if let Some(why) = deaf {
+        return Stage::Hindered(why.to_owned());
+    }
+    let filling = kinds.filter(|(_, filled)| *filled == Filled::No);
+    let filling: Vec<&str> = filling.map(|(kind, _)| kind.plural()).collect();
+    if filling.is_empty() {
+        return Stage::Working;
+    }
+    Stage::Filling(format!("the caches of {} are not filled yet", filling.join(", ")))
+}
+
+/// Runs the tasks after the wait. One that ends by itself ends them all; one that was told to stop leaves the others their
+/// time.
+async fn work(tasks: Vec<BoxFuture<'static, ()>>, wait: Duration, gate: LeaseGate, shutdown: Shutdown) {
+    tokio::select! {
+        () = sleep(wait) => {}
+        () = shutdown.clone() => return,
+    }
+    gate.end_wait();
+    let (_, _, others) = future::select_all(tasks).await;
+    if shutdown.now_or_never().is_some() {
+        future::join_all(others).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Filled::{No, Unserved, Yes};
+
+    #[test]
+    fn readiness_waits_for_caches_that_can_be_filled() {
+        let filling = |kinds: &str| Stage::Filling(format!("the caches of {kinds} are not filled yet"));
+        for (jobs, pipelines, expected) in [
+            (No, No, filling("trainingjobs, pipelines")),
+            (Yes, No, filling("pipelines")),
+            (Yes, Yes, Stage::Working),
+            (Unserved, Yes, Stage::Working),
+            (Unserved, No, filling("pipelines")),
+            (Unserved, Unserved, Stage::Working),
+        ] {
+            let kinds = [(Resource::TrainingJob, jobs), (Resource::Pipeline, pipelines)];
+            assert_eq!(stage(kinds.into_iter(), None), expected, "{jobs:?}, {pipelines:?}");
+            let hindered = stage(kinds.into_iter(), Some("the watch is silent"));
+            assert_eq!(hindered, Stage::Hindered("the watch is silent".to_owned()), "{jobs:?}, {pipelines:?}");
+        }
+    }
+}
