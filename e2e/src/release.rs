@@ -190,6 +190,9 @@ pub fn on_our_node(reference: &str) -> Value {
     let (repository, tag) = reference.rsplit_once(':').unwrap_or((reference, "latest"));
     let mut values = placement();
     values["image"] = json!({"repository": repository, "tag": tag});
+    // Pods of the tests keep all processors of the node busy: with the usual share an operator that is not optimised renews
+    // its lease late.
+    values["resources"] = json!({"requests": {"cpu": "250m"}});
     values
 }
 
