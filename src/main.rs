@@ -10,8 +10,8 @@ use trainyard::api;
 use trainyard::cli::{Cli, Command, LogFormat, RunArgs};
 
 /// musl's own allocator has one lock for all threads: four of them parsing objects that a fifth drops take 2.4 times the
-/// processor time that they take with mimalloc (glibc's: 1.8 times), and it holds the fewest pages: a third of what
-/// mimalloc holds, which is a fifth less than glibc.
+/// processor time that they take with mimalloc (glibc's: 1.8 times). Without transparent huge pages, which the feature
+/// `no_thp` turns off: with them an operator that holds 1,000 finished jobs had 46 MB in memory instead of 28.
 #[cfg(target_env = "musl")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

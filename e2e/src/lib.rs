@@ -9,7 +9,7 @@
 //! | --- | --- |
 //! | `cache`, `run_folder`, `state`, `lock` | what is on disk, whose it is, and how a dead run's leftovers are found |
 //! | `tools`, `binaries`, `images` | what the machine must have; `go build`, once for each version; container images |
-//! | `process`, `helper`, `dispatch` | children that never outlive their purpose; this program as its own child |
+//! | `command`, `process`, `helper`, `dispatch` | programs run to their end; children that never outlive their purpose; this program as its own child |
 //! | `certs`, `kubeconfig`, `control_plane`, `kwok` | the cluster's parts |
 //! | `network`, `cgroups`, `node`, `volumes` | the real node |
 //! | `options`, `cluster`, `keep` | the whole, within a process or kept for a person |
@@ -28,6 +28,7 @@ mod cache;
 mod certs;
 mod cgroups;
 mod cluster;
+pub mod command;
 mod control_plane;
 pub mod demo;
 mod dispatch;

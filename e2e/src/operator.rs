@@ -101,17 +101,12 @@ pub struct Operator {
 impl Operator {
     /// Starts it and waits until it is ready: it leads, and its caches are filled.
     pub async fn start(binary: &Path, kubeconfig: &Path, log: &Path) -> Result<Operator> {
-        let operator = Operator::spawn(binary, kubeconfig, log)?;
+        let operator = Operator::spawn_logging(binary, kubeconfig, log, TEST_LOG)?;
         operator.until_ready().await?;
         Ok(operator)
     }
 
-    /// Starts it.
-    pub fn spawn(binary: &Path, kubeconfig: &Path, log: &Path) -> Result<Operator> {
-        Operator::spawn_logging(binary, kubeconfig, log, TEST_LOG)
-    }
-
-    /// Starts it with another filter for its log.
+    /// Starts it with a filter for its log.
     pub fn spawn_logging(binary: &Path, kubeconfig: &Path, log: &Path, filter: &'static str) -> Result<Operator> {
         Operator::spawn_for(binary, kubeconfig, log, filter, &["--lease-namespace", OPERATOR_NAMESPACE])
     }

@@ -55,11 +55,6 @@ impl Release {
         Self { name: name.to_owned(), namespace: namespace.to_owned(), ..self.clone() }
     }
 
-    /// The namespace that it is in.
-    pub fn namespace(&self) -> &str {
-        &self.namespace
-    }
-
     /// Installs it, or changes it to these values, and waits until its pods are ready. The usual namespace is made for it,
     /// with the strictest of the Pod Security Standards; any other is there already.
     pub async fn install(&self, values: &Value) -> Result<()> {
@@ -85,10 +80,10 @@ impl Release {
         }
     }
 
-    /// Removes it and waits until its pods are gone. Resource definitions and the objects of users stay.
+    /// Removes it, if it is there, and waits until its pods are gone. Resource definitions and the objects of users stay.
     pub async fn uninstall(&self) -> Result<()> {
-        let arguments = ["uninstall", &self.name, "--namespace", &self.namespace, "--wait", "--timeout", PATIENCE];
-        self.helm.run(&arguments, &json!({})).await?;
+        let arguments = ["uninstall", &self.name, "--namespace", &self.namespace, "--ignore-not-found"];
+        self.helm.run(&[&arguments[..], &["--wait", "--timeout", PATIENCE]].concat(), &json!({})).await?;
         self.until_without_pods().await
     }
 

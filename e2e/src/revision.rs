@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
+use crate::command::run_to_a_good_end;
 use crate::operator::source_tree;
 
 /// What the builders of images elsewhere say instead, and the trees without git.
@@ -47,8 +48,7 @@ pub(crate) async fn check_out(commit: &str, folder: &Path) -> Result<()> {
         &["clone", "--quiet", "--no-hardlinks", "--no-checkout", &tree, &folder][..],
         &["-C", &folder, "checkout", "--quiet", &commit],
     ] {
-        let said = tokio::process::Command::new("git").args(arguments).output().await.context("starting git")?;
-        ensure!(said.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&said.stderr).trim());
+        run_to_a_good_end(tokio::process::Command::new("git").args(arguments)).await?;
     }
     Ok(())
 }

@@ -169,8 +169,65 @@ async fn work(tasks: Vec<BoxFuture<'static, ()>>, wait: Duration, gate: LeaseGat
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::time::Instant;
+
     use super::*;
     use Filled::{No, Unserved, Yes};
+
+    const WAIT: Duration = Duration::from_secs(15);
+
+    /// What a task of a test does.
+    #[derive(Clone, Copy, Debug)]
+    enum Task {
+        /// It ends by itself after so many seconds.
+        Ends(u64),
+        /// It ends so many seconds after it was told to stop.
+        Stops(u64),
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_begins_after_the_wait_and_ends_with_a_task_or_when_told_to() {
+        use Task::{Ends, Stops};
+        // When it is told to stop, the two tasks -> how many of them have begun, how many have ended, and when it is over.
+        for (told, tasks, begun, ended, over) in [
+            (Some(5), [Stops(1), Stops(4)], 0, 0, 5),
+            (Some(20), [Stops(1), Stops(4)], 2, 2, 24),
+            (Some(20), [Ends(6), Stops(9)], 2, 2, 29),
+            (Some(20), [Ends(2), Stops(9)], 2, 1, 17),
+            (None, [Ends(3), Stops(1)], 2, 1, 18),
+        ] {
+            let shutdown: Shutdown = match told {
+                Some(told) => sleep(Duration::from_secs(told)).boxed().shared(),
+                None => pending().boxed().shared(),
+            };
+            let counts = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+            let run = |task| {
+                let (counts, shutdown) = (counts.clone(), shutdown.clone());
+                let run = async move {
+                    counts[0].fetch_add(1, Ordering::Relaxed);
+                    let seconds = match task {
+                        Ends(seconds) => seconds,
+                        Stops(seconds) => {
+                            shutdown.await;
+                            seconds
+                        }
+                    };
+                    sleep(Duration::from_secs(seconds)).await;
+                    counts[1].fetch_add(1, Ordering::Relaxed);
+                };
+                run.boxed()
+            };
+            let started = Instant::now();
+            work(tasks.map(run).into(), WAIT, LeaseGate::always(), shutdown.clone()).await;
+            let [has_begun, has_ended] = [0, 1].map(|index| counts[index].load(Ordering::Relaxed));
+            let seen = (has_begun, has_ended, started.elapsed().as_secs());
+            assert_eq!(seen, (begun, ended, over), "told at {told:?}, {tasks:?}");
+        }
+    }
 
     #[test]
     fn readiness_waits_for_caches_that_can_be_filled() {

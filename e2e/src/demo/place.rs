@@ -30,7 +30,7 @@ pub(super) struct Place {
     namespace: &'static str,
     /// The operator's image, for a cluster of our own.
     image: Option<Archive>,
-    /// What the demo itself has installed.
+    /// What the demo itself has installed, or has begun to.
     release: Option<Release>,
     /// Removed when the place goes, if it is ours alone.
     _scratch: Option<tempfile::TempDir>,
@@ -118,10 +118,9 @@ impl Place {
             }
             _ => release::from_registry(registry.context("--registry")?),
         };
-        let installing = release.install(&values);
-        progress::step("helm install trainyard charts/trainyard --wait", String::new, installing).await?;
-        self.release = Some(release);
-        Ok(())
+        // Before it is so: what fails half-way has to be taken down as well.
+        let installing = self.release.insert(release).install(&values);
+        progress::step("helm install trainyard charts/trainyard --wait", String::new, installing).await
     }
 
     /// Comes to an end only if the operator cannot be kept alive; says why. It is killed `kills` times, at random

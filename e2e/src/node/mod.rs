@@ -24,6 +24,7 @@ pub(crate) use machine::{Machine, first_process};
 use crate::binaries::ensure_node_binaries;
 use crate::cache::Cache;
 use crate::certs;
+use crate::command::run_to_a_good_end;
 use crate::control_plane::until;
 use crate::error::{Error, IoContext};
 use crate::helper::{self, Helper};
@@ -150,20 +151,20 @@ impl Node {
         archive.write(&file)?;
         let mut ctr = self.ctr();
         let imported =
-            run_to_end(ctr.args(["images", "import", "--local", "--snapshotter", "overlayfs"]).arg(&file)).await;
+            run_to_a_good_end(ctr.args(["images", "import", "--local", "--snapshotter", "overlayfs"]).arg(&file)).await;
         fs::remove_file(&file).context("removing", &file)?;
         imported
     }
 
     /// Gives an image that the node has a second reference, in place of one that would have to be pulled.
     pub async fn tag(&self, image: &str, reference: &str) -> anyhow::Result<()> {
-        run_to_end(self.ctr().args(["images", "tag", "--force", image, reference])).await
+        run_to_a_good_end(self.ctr().args(["images", "tag", "--force", image, reference])).await
     }
 
     /// Kills a container with SIGKILL, past its kubelet. `id` is as a pod's status has it.
     pub async fn kill_container(&self, id: &str) -> anyhow::Result<()> {
         let id = id.strip_prefix("containerd://").unwrap_or(id);
-        run_to_end(self.ctr().args(["tasks", "kill", "--signal", "SIGKILL", id])).await
+        run_to_a_good_end(self.ctr().args(["tasks", "kill", "--signal", "SIGKILL", id])).await
     }
 
     /// A command that makes a network namespace within the node, `/run/netns/NAME`, and joins it to the pods' network as
@@ -205,13 +206,6 @@ impl Node {
     pub(crate) fn release(self) {
         self.processes.into_iter().for_each(Process::release);
     }
-}
-
-/// Runs a command to a good end.
-async fn run_to_end(command: &mut tokio::process::Command) -> anyhow::Result<()> {
-    let output = command.output().await.map_err(|error| anyhow::anyhow!("starting {command:?}: {error}"))?;
-    anyhow::ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
-    Ok(())
 }
 
 /// A containerd that has the images, from the cache as far as they are unpacked there.

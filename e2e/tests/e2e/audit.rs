@@ -1,14 +1,17 @@
 //! The apiserver's audit log: what the operator asked for, whatever it says itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use e2e::operator::OPERATOR_USER;
+use e2e::operator::{OPERATOR_NAMESPACE, OPERATOR_USER, SERVICE_ACCOUNT};
 use serde_json::Value;
 
 use crate::objects::text;
+
+/// How the resources end that give rights.
+const BINDINGS: &str = "rolebindings";
 
 /// The log file.
 pub(crate) struct AuditLog(PathBuf);
@@ -24,6 +27,8 @@ pub(crate) struct Entry {
     pub(crate) path: String,
     /// What the authorizer said.
     pub(crate) allowed: bool,
+    /// Whether Helm had taken the operator's rights away when it asked: an operator ends after them.
+    pub(crate) uninstalled: bool,
     /// Whether it made an object.
     pub(crate) created: bool,
 }
@@ -51,11 +56,18 @@ impl AuditLog {
     pub(crate) fn entries(&self) -> Result<Vec<Entry>> {
         let log = fs::read_to_string(&self.0).context("reading the audit log")?;
         let whole_lines = log.rsplit_once('\n').map_or("", |(whole, _)| whole);
-        let mut entries = Vec::new();
-        for line in whole_lines.lines().filter(|line| line.contains(OPERATOR_USER)) {
+        let (mut entries, mut taken) = (Vec::new(), BTreeSet::new());
+        for line in whole_lines.lines().filter(|line| line.contains(OPERATOR_USER) || line.contains(BINDINGS)) {
             let event: Value = serde_json::from_str(line).context("reading the audit log")?;
             if text(&event, "/user/username") == OPERATOR_USER {
-                entries.push(entry(&event));
+                entries.push(Entry { uninstalled: !taken.is_empty(), ..entry(&event) });
+            } else if event["responseStatus"]["status"] != "Failure"
+                && let Some(binding) = operators_binding(&event)
+            {
+                match text(&event, "/verb") {
+                    "delete" => taken.insert(binding),
+                    _ => taken.remove(&binding),
+                };
             }
         }
         Ok(entries)
@@ -71,6 +83,15 @@ impl AuditLog {
     }
 }
 
+/// The binding of the operator's rights that is changed, if one is.
+fn operators_binding(event: &Value) -> Option<String> {
+    let reference = event.get("objectRef")?;
+    let (resource, namespace) = (text(reference, "/resource"), text(reference, "/namespace"));
+    let is_ours = resource.ends_with(BINDINGS) && text(reference, "/name").starts_with(SERVICE_ACCOUNT);
+    (is_ours && ["", OPERATOR_NAMESPACE].contains(&namespace))
+        .then(|| format!("{resource}/{}", text(reference, "/name")))
+}
+
 fn entry(event: &Value) -> Entry {
     let reference = &event["objectRef"];
     let subresource = text(reference, "/subresource");
@@ -82,6 +103,7 @@ fn entry(event: &Value) -> Entry {
         namespace: text(reference, "/namespace").to_owned(),
         path: text(event, "/requestURI").to_owned(),
         created: event["responseStatus"]["code"] == 201,
+        uninstalled: false,
         allowed: event["annotations"]["authorization.k8s.io/decision"] == "allow",
     }
 }

@@ -1,10 +1,9 @@
 //! kubectl, where it matters what a person sees.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
-use tokio::io::AsyncWriteExt;
+use e2e::command::output_with_input;
 use tokio::process::Command;
 
 /// kubectl with the administrator's kubeconfig.
@@ -39,21 +38,9 @@ impl Kubectl {
 
     /// Runs it, with `input` as standard input.
     pub(crate) async fn run(&self, arguments: &[&str], input: &str) -> Result<Said> {
-        let mut child = Command::new(&self.program)
-            .args(arguments)
-            .env("KUBECONFIG", &self.kubeconfig)
-            .env("KUBECACHEDIR", &self.cache)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .context("starting kubectl")?;
-        let mut stdin = child.stdin.take().context("kubectl's standard input")?;
-        // It may end without reading: that is its answer then, and not a failure of ours.
-        let _ = stdin.write_all(input.as_bytes()).await;
-        drop(stdin);
-        let output = child.wait_with_output().await.context("waiting for kubectl")?;
+        let mut command = Command::new(&self.program);
+        command.args(arguments).env("KUBECONFIG", &self.kubeconfig).env("KUBECACHEDIR", &self.cache);
+        let output = output_with_input(&mut command, input).await.context("running kubectl")?;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Ok(Said { ok: output.status.success(), out: text(output.stdout), err: text(output.stderr) })
     }

@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, Weak};
 
 use anyhow::{Context, Result, bail};
 use e2e::images;
-use e2e::operator::{OPERATOR_NAMESPACE, Operator, TEST_LOG, kubeconfig_of, operator_kubeconfig};
+use e2e::operator::{OPERATOR_NAMESPACE, Operator, SERVICE_ACCOUNT, TEST_LOG, kubeconfig_of};
 use e2e::release::{Release, from_registry, on_our_node, without_pods};
 use e2e::{Build, Cluster, build_operator, check_requirements};
 use kube::Client;
@@ -50,7 +50,6 @@ pub(crate) struct Suite {
     binary: PathBuf,
     /// An administrator's.
     kubeconfig: PathBuf,
-    operator_kubeconfig: PathBuf,
     operator: Mutex<Option<Operator>>,
     /// The samples that tests of this run have followed to their end, by file.
     followed: std::sync::Mutex<BTreeSet<String>>,
@@ -80,7 +79,6 @@ impl Suite {
             folder: cluster.folder.clone(),
             binary,
             kubeconfig: cluster.kubeconfig.clone(),
-            operator_kubeconfig: operator_kubeconfig(&client, &cluster.kubeconfig, &cluster.folder).await?,
             operator: Mutex::default(),
             followed: Default::default(),
             in_a_pod: AtomicBool::new(false),
@@ -136,9 +134,8 @@ impl Suite {
     }
 
     /// One more operator process, which may have to wait for the lease.
-    pub(crate) fn spawn_operator(&self) -> Result<Operator> {
-        let number = self.starts.fetch_add(1, Ordering::Relaxed);
-        Operator::spawn(&self.binary, &self.operator_kubeconfig, &self.log_file(number))
+    pub(crate) async fn spawn_operator(&self) -> Result<Operator> {
+        self.spawn_another((OPERATOR_NAMESPACE, SERVICE_ACCOUNT), &["--lease-namespace", OPERATOR_NAMESPACE]).await
     }
 
     /// Where the release's pods find the operator's image, or none, if no real node of this cluster can have it.
@@ -179,6 +176,7 @@ impl Suite {
     /// One more operator process, of another ServiceAccount (its namespace and name), for what the arguments say.
     pub(crate) async fn spawn_another(&self, account: (&str, &str), scope: &[&str]) -> Result<Operator> {
         let number = self.starts.fetch_add(1, Ordering::Relaxed);
+        // Each has a token of its own: those of before end when a release is uninstalled, and its ServiceAccount with it.
         let kubeconfig = kubeconfig_of(&self.client, account, &self.kubeconfig, &self.folder).await?;
         Operator::spawn_for(&self.binary, &kubeconfig, &self.log_file(number), TEST_LOG, scope)
     }
@@ -192,7 +190,7 @@ impl Suite {
         if operator.is_none() {
             // Whoever held it was killed by a test, or this is the first.
             self.clear_lease().await?;
-            let started = self.spawn_operator()?;
+            let started = self.spawn_operator().await?;
             started.until_ready().await?;
             *operator = Some(started);
         }
@@ -221,11 +219,6 @@ impl Suite {
             leases.patch(LEASES, LEASE, &json!({"spec": {"holderIdentity": null}})).await?;
         }
         Ok(())
-    }
-
-    /// Who holds the lease; null when nobody does.
-    pub(crate) async fn lease_holder(&self) -> Result<Value> {
-        Ok(self.operator_namespace().get(LEASES, LEASE).await?["spec"]["holderIdentity"].take())
     }
 
     /// The logs of every operator of this run, oldest first; those of pods that are gone are gone with them.

@@ -160,9 +160,11 @@ impl ClaimWatch {
         let (name, limit) = (&self.own.name, self.times.renew_deadline);
         let what = match &known.broke {
             Some(reason) => format!("broke: {reason}"),
-            None => format!("shows nothing for {limit:?}, not even our own renewals, and is begun anew"),
+            None => "shows nothing, not even our own renewals, and is begun anew".to_owned(),
         };
-        format!("the watch of Leases named {name} {what}; nothing is written until it shows our renewals")
+        format!(
+            "the watch of Leases named {name} {what}; nothing is written while the last renewal that it showed is {limit:?} old"
+        )
     }
 
     fn warn(&self, known: &mut Known, problem: &str, now: Instant) {

@@ -19,15 +19,15 @@ pub(crate) async fn a_graceful_stop_releases_the_lease(space: Space) -> Result<(
     space.submit(&Job::torch("undisturbed", 2).runs_for("never")).await?;
     let before = space.running("undisturbed", 1, 2).await?;
     space.until_state("undisturbed", "Running").await?;
-    ensure!(space.suite.lease_holder().await?.is_string(), "nobody holds the lease");
+    ensure!(space.suite.release.leader().await?.is_some(), "nobody holds the lease");
 
     // Its exit code is part of this.
     space.suite.stop_operator().await?;
-    let holder = space.suite.lease_holder().await?;
-    ensure!(holder.as_str().unwrap_or_default().is_empty(), "{holder} still holds the lease");
+    let holder = space.suite.release.leader().await?;
+    ensure!(holder.is_none(), "{holder:?} still holds the lease");
 
     let started = Instant::now();
-    let next = space.suite.spawn_operator()?;
+    let next = space.suite.spawn_operator().await?;
     next.until_ready().await?;
     ensure!(started.elapsed() < AT_ONCE, "the next one led only after {:?}", started.elapsed());
     space.suite.operator().await.replace(next);
@@ -39,7 +39,7 @@ pub(crate) async fn a_graceful_stop_releases_the_lease(space: Space) -> Result<(
 }
 
 pub(crate) async fn a_standby_takes_over_at_once(space: Space) -> Result<()> {
-    let standby = space.suite.spawn_operator()?;
+    let standby = space.suite.spawn_operator().await?;
     eventually("the standby is ready and does not lead", async || {
         ensure!(standby.is_ready().await, "not ready");
         ensure!(leads(&standby.metrics().await?) == 0.0, "it leads");
