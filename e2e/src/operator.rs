@@ -20,6 +20,8 @@ use crate::process::{Lifetime, Process, Program, tail};
 pub const OPERATOR_NAMESPACE: &str = "trainyard-system";
 /// Its ServiceAccount there.
 pub const SERVICE_ACCOUNT: &str = "trainyard";
+/// Arguments of an operator of the whole cluster.
+pub const WHOLE_CLUSTER: [&str; 2] = ["--lease-namespace", OPERATOR_NAMESPACE];
 /// The operator as the audit log names it.
 pub const OPERATOR_USER: &str = "system:serviceaccount:trainyard-system:trainyard";
 /// What tests want to read when one of them fails.
@@ -32,11 +34,6 @@ const TOKEN_SECONDS: i64 = 30 * 24 * 3600;
 /// The checkout that this program was built from.
 pub fn source_tree() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default()
-}
-
-/// Writes a kubeconfig with which the operator connects, as [`kubeconfig_of`] does.
-pub async fn operator_kubeconfig(admin: &Client, admin_kubeconfig: &Path, folder: &Path) -> Result<PathBuf> {
-    kubeconfig_of(admin, (OPERATOR_NAMESPACE, SERVICE_ACCOUNT), admin_kubeconfig, folder).await
 }
 
 /// Writes a kubeconfig for a ServiceAccount, named by its namespace and itself: a copy of an administrator's with the account's token
@@ -99,20 +96,8 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// Starts it and waits until it is ready: it leads, and its caches are filled.
-    pub async fn start(binary: &Path, kubeconfig: &Path, log: &Path) -> Result<Operator> {
-        let operator = Operator::spawn_logging(binary, kubeconfig, log, TEST_LOG)?;
-        operator.until_ready().await?;
-        Ok(operator)
-    }
-
-    /// Starts it with a filter for its log.
-    pub fn spawn_logging(binary: &Path, kubeconfig: &Path, log: &Path, filter: &'static str) -> Result<Operator> {
-        Operator::spawn_for(binary, kubeconfig, log, filter, &["--lease-namespace", OPERATOR_NAMESPACE])
-    }
-
-    /// Starts it for what these arguments say: `--namespaces`, or `--lease-namespace` for the whole cluster.
-    pub fn spawn_for(
+    /// Starts it for what these arguments say: `--namespaces`, or [`WHOLE_CLUSTER`]. `filter` is its log's.
+    pub fn spawn(
         binary: &Path,
         kubeconfig: &Path,
         log: &Path,

@@ -1,17 +1,18 @@
 {{/*
 Name of what there is once for each release: the release's own name where it says what it is, else with "-trainyard".
+A Service's name has no dot and, before Kubernetes 1.36, no digit at its beginning; a release's may have both.
 A release's name has at most 53 characters, so this has at most 63.
 */}}
 {{- define "trainyard.name" -}}
-{{- if contains "trainyard" .Release.Name }}{{ .Release.Name }}{{ else }}{{ .Release.Name }}-trainyard{{ end }}
+{{- $name := .Release.Name | replace "." "-" }}
+{{- if regexMatch "^[0-9]" $name }}trainyard-{{ $name }}
+{{- else if contains "trainyard" $name }}{{ $name }}
+{{- else }}{{ $name }}-trainyard
+{{- end }}
 {{- end }}
 
 {{- define "trainyard.serviceAccountName" -}}
-{{- if .Values.serviceAccount.create -}}
-{{ .Values.serviceAccount.name | default (include "trainyard.name" .) }}
-{{- else -}}
-{{ .Values.serviceAccount.name | default "default" }}
-{{- end }}
+{{- .Values.serviceAccount.name | default (include "trainyard.name" .) }}
 {{- end }}
 
 {{/* What a Deployment, a Service and others find the pods by; it never changes. */}}
@@ -27,6 +28,7 @@ Takes a list: the root, its own labels.
 {{- define "trainyard.labelsWith" -}}
 {{- $root := index . 0 }}
 {{- $ours := include "trainyard.selectorLabels" $root | fromYaml }}
+{{- $_ := set $ours "app.kubernetes.io/component" "operator" }}
 {{- $_ := set $ours "app.kubernetes.io/version" $root.Chart.AppVersion }}
 {{- $_ := set $ours "app.kubernetes.io/managed-by" $root.Release.Service }}
 {{- $_ := set $ours "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_") }}
@@ -41,6 +43,7 @@ Takes a list: the root, its own labels.
 {{/* Labels of the pods: without those that change with every release, which would restart them. */}}
 {{- define "trainyard.podLabels" -}}
 {{- $ours := include "trainyard.selectorLabels" . | fromYaml }}
+{{- $_ := set $ours "app.kubernetes.io/component" "operator" }}
 {{- toYaml (mergeOverwrite dict .Values.commonLabels .Values.podLabels $ours) }}
 {{- end }}
 

@@ -13,7 +13,7 @@ use crate::cache;
 use crate::cluster::Cluster;
 use crate::images::Image;
 use crate::node::Node;
-use crate::operator::{Operator, operator_kubeconfig};
+use crate::operator::{OPERATOR_NAMESPACE, Operator, SERVICE_ACCOUNT, WHOLE_CLUSTER, kubeconfig_of};
 use crate::operator_binary::{Build, build_operator};
 use crate::options::{ClusterOptions, NodeOptions};
 use crate::progress::note;
@@ -69,7 +69,8 @@ impl Stage {
         for namespace in [BARE, JOBS] {
             load::create_namespace(&client, namespace).await?;
         }
-        let kubeconfig = operator_kubeconfig(&client, cluster.kubeconfig_path(), &folder.path).await?;
+        let account = (OPERATOR_NAMESPACE, SERVICE_ACCOUNT);
+        let kubeconfig = kubeconfig_of(&client, account, cluster.kubeconfig_path(), &folder.path).await?;
         let audit = AuditLog::at(&audit_log);
         let mut stage = Self { operator: None, cluster, release, audit, binary, kubeconfig, starts: 0, folder };
         stage.spawn_operator()?;
@@ -81,7 +82,7 @@ impl Stage {
     pub(super) fn spawn_operator(&mut self) -> Result<()> {
         self.starts += 1;
         let log = self.folder.path.join(format!("operator-{}.log", self.starts));
-        self.operator = Some(Operator::spawn_logging(&self.binary, &self.kubeconfig, &log, LOG_FILTER)?);
+        self.operator = Some(Operator::spawn(&self.binary, &self.kubeconfig, &log, LOG_FILTER, &WHOLE_CLUSTER)?);
         Ok(())
     }
 

@@ -102,6 +102,24 @@ fn the_base_is_what_the_chart_installs() {
     assert_equal(&without_namespace(kustomize("config/base")), &without_helm(render(&json!({}))));
 }
 
+/// Without its resource definitions, which would take every object of a user with them.
+#[test]
+fn what_the_readme_deletes_is_what_the_base_installs() {
+    let readme = fs::read_to_string(source_tree().join("README.md")).expect("the README");
+    let (_, after) = readme.split_once("`kubectl delete clusterroles").expect("how it is removed");
+    let (kinds, _) = after.split_once(" -l app.kubernetes.io/instance=trainyard`").expect("by their label");
+    let plurals: Vec<String> = format!("clusterroles{kinds}").split(',').map(str::to_owned).collect();
+    let plural = |object: &Value| {
+        let singular = object["kind"].as_str().expect("a kind").to_lowercase();
+        singular.strip_suffix('y').map_or(format!("{singular}s"), |stem| format!("{stem}ies"))
+    };
+    for ((kind, namespace, name), object) in &without_namespace(kustomize("config/base")).0 {
+        let goes = namespace == "trainyard-system" || plurals.contains(&plural(object));
+        assert_eq!(goes, kind != "CustomResourceDefinition", "{kind} {name}");
+        assert_eq!(object["metadata"]["labels"]["app.kubernetes.io/instance"], "trainyard", "{kind} {name}");
+    }
+}
+
 #[test]
 fn the_overlay_for_a_namespace_is_what_the_chart_installs() {
     let charted = without_helm(render(&json!({"watchNamespaces": ["team-a"]})));

@@ -38,8 +38,27 @@ fn names_of_digits_stay_texts() {
         let usual = render_as("abc", "ops", &named("operator", "high", "monitoring", letters));
         let rendered = render_as("123", "2024", &named("5", "100", "1e3", digits));
         assert_eq!(all_numbers(&rendered), all_numbers(&usual));
-        assert_eq!(rendered.one("Deployment", "123-trainyard")["metadata"]["namespace"], "2024");
+        assert_eq!(rendered.one("Deployment", "trainyard-123")["metadata"]["namespace"], "2024");
         assert_eq!(rendered.one("ServiceAccount", "5")["metadata"]["labels"]["app.kubernetes.io/instance"], "123");
+    }
+}
+
+/// A Service's name is a DNS label that begins with a letter; a release's need not be.
+#[test]
+fn every_name_of_a_release_makes_a_name_of_a_service() {
+    let longest = "a".repeat(53);
+    for (release, service) in [
+        ("trainyard", "trainyard"),
+        ("ml", "ml-trainyard"),
+        ("trainyard-eu", "trainyard-eu"),
+        ("ml.ops", "ml-ops-trainyard"),
+        ("2024-ml", "trainyard-2024-ml"),
+        ("2024-trainyard", "trainyard-2024-trainyard"),
+        (&longest, &format!("{longest}-trainyard")),
+    ] {
+        let rendered = render_as(release, "ops", &json!({}));
+        let labels = &rendered.one("Service", service)["metadata"]["labels"];
+        assert_eq!(labels["app.kubernetes.io/instance"], release);
     }
 }
 
@@ -67,6 +86,7 @@ fn labels_and_annotations_that_are_given_twice_are_printed_once() {
     let pod = &rendered.one("Deployment", "trainyard")["spec"]["template"]["metadata"];
     let labels = json!({
         "app.kubernetes.io/name": "trainyard", "app.kubernetes.io/instance": "trainyard",
+        "app.kubernetes.io/component": "operator",
         "team": "pod", "tier": "common", "release": "common", "grafana_dashboard": "common",
     });
     assert_eq!(pod["labels"], labels, "and none that changes with the version, which would restart the pods");

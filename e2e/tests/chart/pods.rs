@@ -59,7 +59,7 @@ fn every_pod_passes_restricted() {
 
 #[test]
 fn what_restricted_refuses_is_found() {
-    let rendered = render(&json!({}));
+    let rendered = render(&json!({"podSecurityContext": {"runAsUser": 65532}}));
     let good = &rendered.one("Deployment", "trainyard")["spec"]["template"]["spec"];
     let broken = |path: &str, value: Value| {
         let mut spec = good.clone();

@@ -51,6 +51,10 @@ fn wrong_values_are_refused_and_the_key_is_named() {
         case(json!({"logFormat": "xml"}), &["/logFormat", "json", "text"]),
         case(json!({"concurrency": 0}), &["/concurrency", "minimum"]),
         case(json!({"concurrency": 513}), &["/concurrency", "maximum"]),
+        case(json!({"serviceAccount": {"create": false}}), &["/serviceAccount/name", "minLength"]),
+        case(json!({"listenAddress": "1.2"}), &["/listenAddress", "1.2", "pattern"]),
+        case(json!({"listenAddress": "127.0.0.1"}), &["/listenAddress", "'not' failed"]),
+        case(json!({"listenAddress": "[::1]"}), &["/listenAddress", "'not' failed"]),
         case(json!({"listenAddress": "::"}), &["/listenAddress", "::", "pattern"]),
         case(json!({"extraArgs": [1]}), &["/extraArgs/0", "got number, want string"]),
         case(json!({"extraEnv": [{"value": "1"}]}), &["/extraEnv/0", "missing property", "name"]),
@@ -115,6 +119,10 @@ fn wrong_values_are_refused_and_the_key_is_named() {
 #[test]
 fn all_that_is_documented_is_taken() {
     render(&everything());
+    render(&json!({"serviceAccount": {"create": false, "name": "default"}, "listenAddress": "[::]"}));
+    render(&json!({
+        "serviceMonitor": {"interval": "1d"}, "resources": {"requests": {"memory": "64e6", "cpu": ".5"}, "limits": null},
+    }));
     render(
         &json!({"image": {"digest": format!("sha256:{}", "0a".repeat(32))}, "podSecurityContext": {"runAsUser": null}}),
     );

@@ -60,7 +60,7 @@ impl AuditLog {
         for line in whole_lines.lines().filter(|line| line.contains(OPERATOR_USER) || line.contains(BINDINGS)) {
             let event: Value = serde_json::from_str(line).context("reading the audit log")?;
             if text(&event, "/user/username") == OPERATOR_USER {
-                entries.push(Entry { uninstalled: !taken.is_empty(), ..entry(&event) });
+                entries.push(entry(&event, !taken.is_empty()));
             } else if event["responseStatus"]["status"] != "Failure"
                 && let Some(binding) = operators_binding(&event)
             {
@@ -92,7 +92,7 @@ fn operators_binding(event: &Value) -> Option<String> {
         .then(|| format!("{resource}/{}", text(reference, "/name")))
 }
 
-fn entry(event: &Value) -> Entry {
+fn entry(event: &Value, uninstalled: bool) -> Entry {
     let reference = &event["objectRef"];
     let subresource = text(reference, "/subresource");
     let slash = if subresource.is_empty() { "" } else { "/" };
@@ -103,7 +103,7 @@ fn entry(event: &Value) -> Entry {
         namespace: text(reference, "/namespace").to_owned(),
         path: text(event, "/requestURI").to_owned(),
         created: event["responseStatus"]["code"] == 201,
-        uninstalled: false,
+        uninstalled,
         allowed: event["annotations"]["authorization.k8s.io/decision"] == "allow",
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, Weak};
 
 use anyhow::{Context, Result, bail};
 use e2e::images;
-use e2e::operator::{OPERATOR_NAMESPACE, Operator, SERVICE_ACCOUNT, TEST_LOG, kubeconfig_of};
+use e2e::operator::{OPERATOR_NAMESPACE, Operator, SERVICE_ACCOUNT, TEST_LOG, WHOLE_CLUSTER, kubeconfig_of};
 use e2e::release::{Release, from_registry, on_our_node, without_pods};
 use e2e::{Build, Cluster, build_operator, check_requirements};
 use kube::Client;
@@ -135,7 +135,7 @@ impl Suite {
 
     /// One more operator process, which may have to wait for the lease.
     pub(crate) async fn spawn_operator(&self) -> Result<Operator> {
-        self.spawn_another((OPERATOR_NAMESPACE, SERVICE_ACCOUNT), &["--lease-namespace", OPERATOR_NAMESPACE]).await
+        self.spawn_another((OPERATOR_NAMESPACE, SERVICE_ACCOUNT), &WHOLE_CLUSTER).await
     }
 
     /// Where the release's pods find the operator's image, or none, if no real node of this cluster can have it.
@@ -173,12 +173,12 @@ impl Suite {
         Ok(())
     }
 
-    /// One more operator process, of another ServiceAccount (its namespace and name), for what the arguments say.
+    /// One more operator process, of this ServiceAccount (its namespace and name), for what the arguments say.
     pub(crate) async fn spawn_another(&self, account: (&str, &str), scope: &[&str]) -> Result<Operator> {
         let number = self.starts.fetch_add(1, Ordering::Relaxed);
         // Each has a token of its own: those of before end when a release is uninstalled, and its ServiceAccount with it.
         let kubeconfig = kubeconfig_of(&self.client, account, &self.kubeconfig, &self.folder).await?;
-        Operator::spawn_for(&self.binary, &kubeconfig, &self.log_file(number), TEST_LOG, scope)
+        Operator::spawn(&self.binary, &kubeconfig, &self.log_file(number), TEST_LOG, scope)
     }
 
     /// Starts an operator unless one runs.

@@ -163,7 +163,7 @@ impl ClaimWatch {
             None => "shows nothing, not even our own renewals, and is begun anew".to_owned(),
         };
         format!(
-            "the watch of Leases named {name} {what}; nothing is written while the last renewal that it showed is {limit:?} old"
+            "the watch of Leases named {name} {what}; nothing is written while the last renewal that it showed is older than {limit:?}"
         )
     }
 
