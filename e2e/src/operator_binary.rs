@@ -78,6 +78,9 @@ pub(crate) async fn build_in(folders: &Folders, build: Build, revision: &Revisio
         ("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}").into()),
         ("CARGO_HOME", cargo_home.into()),
         ("TARGET_CC", static_target::COMPILER.program.into()),
+        // `CFLAGS` would be added to these, not replaced by them.
+        ("CFLAGS", "".into()),
+        ("TARGET_CFLAGS", static_target::C_FLAGS_WITHOUT_TIME.into()),
         ("TRAINYARD_COMMIT", revision.commit.clone().unwrap_or_default().into()),
     ];
     let log = Cache::locate()?.log("cargo")?;

@@ -14,6 +14,12 @@ use crate::tools::{self, Tool};
 /// What compiles the C code of dependencies: `ring`'s, and the allocator's.
 pub(crate) const COMPILER: Tool = Tool { program: "musl-gcc", package: "musl-tools" };
 
+/// Flags of that compiler which keep the moment of the build out of what it makes: the allocator tells it in its messages.
+///
+/// The usual way is `SOURCE_DATE_EPOCH`; but cargo knows that a crate is to be compiled again when flags change, not that.
+pub(crate) const C_FLAGS_WITHOUT_TIME: &str =
+    r#"-Wno-builtin-macro-redefined -D__DATE__="unknown" -D__TIME__="unknown""#;
+
 /// Its name, for this machine's kind of processor.
 pub(crate) fn triple() -> String {
     format!("{}-unknown-linux-musl", env::consts::ARCH)
