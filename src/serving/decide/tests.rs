@@ -9,7 +9,7 @@ use super::*;
 use crate::api::RolloutStatus;
 use crate::api::conditions::{STALLED, find, holds};
 use crate::cluster::container::{ContainerState, Ended};
-use crate::cluster::plan::Check;
+use crate::cluster::plan::{Action, Check};
 use crate::cluster::port::{ObjectId, Resource};
 use crate::cluster::refusal::{Refusal, RefusalKind};
 use crate::names;
@@ -280,6 +280,11 @@ fn only_so_many_unused_revisions_are_kept() {
     let on_its_way = Case::new("a:5", json!({"revisionHistoryLimit": 0})).revision(1, "a:1", 0, 0);
     let on_its_way = on_its_way.revision(4, "a:4", 2, 2).revision(5, "a:5", 1, 0).with_route().stable(4);
     assert_eq!(short(&on_its_way.decide()), "-pods1 -record1", "the stable one is in use");
+    let mut with_pods_by_now = case(2);
+    let id = ObjectId::new(Resource::Deployment, "ns", &names::revision("d", UID, 1));
+    let object = json!({"metadata": {"resourceVersion": "5"}});
+    with_pods_by_now.memory.writes.note(&[Action::Apply { id, object }], seconds(0));
+    assert_eq!(short(&with_pods_by_now.decide()), "", "the cache shows it as it was before it got pods");
 }
 
 #[test]

@@ -44,12 +44,12 @@ pub(super) fn advance(view: &View, prepared: &Prepared) -> Plan<PipelineRunStatu
         let stopped = next.stopped.as_ref().filter(|_| !step.is_final).map(|stopped| stopped.reason);
         let has_room = creations.len() < MOST_CREATES && view.memory.late.len() < MOST_LATE;
         let finding = look(view, prepared, step, present, stopped, has_room);
-        let Finding { verdict, check, action, creation, wake_at: at } = finding;
+        let Finding { verdict, checks: needed, action, creation, wake_at: at } = finding;
         wake_at = earliest(wake_at, at);
-        checks.extend(check);
+        checks.extend(needed);
         actions.extend(action);
         creations.extend(creation);
-        if let (Verdict::GoesOn(Some(why)), None) = (&verdict, &held_up) {
+        if let (Verdict::GoesOn(Some(why)) | Verdict::BeginsLater(why), None) = (&verdict, &held_up) {
             held_up = Some(format!("step {}: {why}", step.name));
         }
         let verdict = within_bounds(verdict, &mut reported);
@@ -149,6 +149,13 @@ fn settle(
                 None if attempt > 1 => new.message.clone_from(&present.message),
                 None => {}
             }
+            next.steps.insert(step.name.clone(), new);
+            return;
+        }
+        Verdict::BeginsLater(_) => {
+            // Its time begins anew; why there is another attempt remains said.
+            new.retry_time = Some(Time(now));
+            new.message.clone_from(&present.message);
             next.steps.insert(step.name.clone(), new);
             return;
         }

@@ -28,6 +28,8 @@ use crate::pipelines::validate::{ValidStep, Work};
 pub(super) enum Verdict {
     /// It has not ended; the words say what holds it up.
     GoesOn(Option<String>),
+    /// Its time ran out before it could begin, as something of the attempt before goes on; the words say so.
+    BeginsLater(String),
     /// It ended well.
     Succeeded(BTreeMap<String, Value>),
     /// It ended badly; final if it would again.
@@ -45,7 +47,7 @@ pub(super) enum Verdict {
 pub(super) struct Finding {
     pub(super) verdict: Verdict,
     /// What must be so before the verdict is put on record.
-    pub(super) check: Option<Check>,
+    pub(super) checks: Vec<Check>,
     /// What has to be stopped.
     pub(super) action: Option<Action>,
     /// What has to be made.
@@ -56,7 +58,7 @@ pub(super) struct Finding {
 
 impl Finding {
     fn of(verdict: Verdict) -> Self {
-        Finding { verdict, check: None, action: None, creation: None, wake_at: None }
+        Finding { verdict, checks: Vec::new(), action: None, creation: None, wake_at: None }
     }
 
     fn goes_on() -> Self {
@@ -158,18 +160,28 @@ fn look_for(
     // there, in other hands.
     let is_gone = || {
         let id = id.clone();
-        Some(match resource {
+        match resource {
             Resource::ModelDeployment => Check::IsInOtherHands { id, marks: marks(view.maker(), &step.name) },
             _ => Check::IsAbsent { id },
-        })
+        }
     };
     if view.memory.doubtful.contains_key(&id) {
         return Finding::held_up(format!("{} {name} is there, and not seen as a part of this run", resource.kind()));
     }
-    if let Some(finding) = limits.stopped() {
-        // A ModelDeployment goes on, whoever stops to wait for it.
-        let check = is_gone().filter(|_| resource != Resource::ModelDeployment);
-        return Finding { check, ..finding };
+    let is_doubtful = work::is_doubtful(view, step, attempt);
+    let waits = || format!("pods of attempt {} have not ended yet", attempt - 1);
+    match limits.stopped() {
+        // The next attempt would not know of what goes on, since it asks for the one before it only.
+        Some(_) if !limits.with_run && (is_doubtful || !work::is_alone(view, step, attempt)) => {
+            return Finding::of(Verdict::BeginsLater(waits()));
+        }
+        Some(finding) => {
+            let others = work::before_retry(view, step, attempt).filter(|_| !limits.with_run);
+            // A ModelDeployment goes on, whoever stops to wait for it.
+            let checks = [Some(is_gone()), others].into_iter().flatten();
+            return Finding { checks: checks.filter(|_| resource != Resource::ModelDeployment).collect(), ..finding };
+        }
+        None => {}
     }
     if work::has_seen(view, step, name) {
         let message = match resource {
@@ -180,7 +192,7 @@ fn look_for(
                  run's model should serve"
             ),
         };
-        return Finding { check: is_gone(), ..Finding::failed(message) };
+        return Finding { checks: vec![is_gone()], ..Finding::failed(message) };
     }
     if let Some(refused) = refused_claim(view, prepared, step) {
         return refused;
@@ -201,8 +213,8 @@ fn look_for(
             }
         };
     }
-    if work::is_doubtful(view, step, attempt) {
-        return Finding::held_up(format!("pods of attempt {} have not ended yet", attempt - 1));
+    if is_doubtful {
+        return Finding::held_up(waits());
     }
     if !has_room {
         return Finding::goes_on();

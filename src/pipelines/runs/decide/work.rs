@@ -75,7 +75,7 @@ pub(super) fn has_seen(view: &View, step: &ValidStep, name: &str) -> bool {
 }
 
 /// Whether nothing of the attempt before runs any more, as far as the caches show.
-fn is_alone(view: &View, step: &ValidStep, attempt: u32) -> bool {
+pub(super) fn is_alone(view: &View, step: &ValidStep, attempt: u32) -> bool {
     if attempt <= 1 {
         return true;
     }
@@ -101,7 +101,7 @@ pub(super) fn is_doubtful(view: &View, step: &ValidStep, attempt: u32) -> bool {
 }
 
 /// That nothing of the attempt before runs any more, past all caches.
-fn before_retry(view: &View, step: &ValidStep, attempt: u32) -> Option<Check> {
+pub(super) fn before_retry(view: &View, step: &ValidStep, attempt: u32) -> Option<Check> {
     if attempt <= 1 {
         return None;
     }

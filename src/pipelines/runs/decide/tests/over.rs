@@ -42,6 +42,31 @@ fn what_still_runs_of_an_attempt_that_is_over_is_stopped() {
 }
 
 #[test]
+fn an_attempt_that_waits_for_the_one_before_loses_neither_its_time_nor_its_turn() {
+    let mut case = Case::started(
+        json!({"steps": [step("a", json!({"timeout": "10s", "retries": {"limit": 2, "backoff": {"initial": "1s"}}}))]}),
+    );
+    case.pod("a", 1, Phase::Running, Some((3, "boom")));
+    case.go();
+    assert_eq!(case.steps(), "a Running 2");
+    case.now = seconds(11);
+    assert_eq!(case.go(), "");
+    assert_eq!(case.steps(), "a Running 2", "the pod of the first attempt goes on: the second has not begun");
+    assert!(case.step_message("a").contains("boom; retry 1 of 2"), "{}", case.step_message("a"));
+    assert_eq!(case.message(), "running a; step a: pods of attempt 1 have not ended yet");
+    assert_eq!(case.decide().wake_at, Some(seconds(21)), "its time begins anew");
+    case.now = seconds(12);
+    case.fails("a", 1);
+    assert_eq!(case.go(), "+Pod a-2");
+    // As far as the caches show; the cluster itself is asked before the third may come.
+    case.now = seconds(21);
+    let plan = case.decide();
+    assert!(plan.checks.iter().any(|check| matches!(check, Check::PodHasEnded { .. })), "{:?}", plan.checks);
+    case.publish(&plan);
+    assert_eq!(case.steps(), "a Running 3");
+}
+
+#[test]
 fn a_job_that_stalled_is_stopped_once_its_failure_is_on_record() {
     let train = json!({"framework": "none", "template": {"spec": {"containers": [{"name": "c", "image": "i"}]}}});
     let mut case = Case::started(json!({"steps": [step("t", json!({"train": train, "retries": {"limit": 1}}))]}));
