@@ -192,8 +192,8 @@ pub struct StepStatus {
     /// When its first attempt was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Time>,
-    /// When the attempt in force was, or will be, started, if it is not the first. Put off by its timeout as long as pods of the
-    /// attempt before have not ended.
+    /// When the attempt in force was, or will be, started, if it is not the first; missing while it waits, longer than its
+    /// timeout, for pods of the attempt before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_time: Option<Time>,
     /// When it ended.

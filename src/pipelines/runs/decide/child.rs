@@ -28,8 +28,10 @@ use crate::pipelines::validate::{ValidStep, Work};
 pub(super) enum Verdict {
     /// It has not ended; the words say what holds it up.
     GoesOn(Option<String>),
-    /// Its time ran out before it could begin, as something of the attempt before goes on; the words say so.
-    BeginsLater(String),
+    /// The attempt's time ran out before it could begin, since something of the attempt before goes on.
+    BeginsLater,
+    /// What it had to wait for is over: its time begins.
+    Begins,
     /// It ended well.
     Succeeded(BTreeMap<String, Value>),
     /// It ended badly; final if it would again.
@@ -114,7 +116,8 @@ pub(super) fn look(
 ) -> Finding {
     let attempt = present.attempts.unwrap_or(1);
     let name = work::child_name(view, step, attempt);
-    let began = present.retry_time.as_ref().or(present.start_time.as_ref()).map(|time| time.0);
+    let waits = attempt > 1 && present.retry_time.is_none();
+    let began = present.retry_time.as_ref().or(present.start_time.as_ref()).map(|time| time.0).filter(|_| !waits);
     let deadline = step.timeout.zip(began).and_then(|(timeout, began)| began.checked_add(timeout).ok());
     let limits = if let Some(reason) = stopped {
         Limits { stop: Some(why_stopped(reason).to_owned()), with_run: true }
@@ -134,12 +137,21 @@ pub(super) fn look(
             deployed.map(|deployment| look_at_deployment(deployment, &limits))
         }
     };
+    if waits && stopped.is_none() {
+        let is_held_up = found.is_none() && !work::is_alone(view, step, attempt);
+        return if is_held_up { waiting_for(attempt - 1) } else { Finding::of(Verdict::Begins) };
+    }
     let mut finding = found.unwrap_or_else(|| look_for(view, prepared, step, attempt, &limits, has_room));
     let ahead = [deadline, present.retry_time.as_ref().map(|time| time.0)].into_iter().flatten();
     for at in ahead.filter(|at| *at > view.now) {
         finding.wake_at = earliest(finding.wake_at, Some(at));
     }
     finding
+}
+
+/// An attempt before goes on.
+fn waiting_for(attempt: u32) -> Finding {
+    Finding::held_up(format!("pods of attempt {attempt} have not ended yet"))
 }
 
 /// The child is not there: not made yet, refused, on its way into the cache, or lost.
@@ -168,13 +180,12 @@ fn look_for(
     if view.memory.doubtful.contains_key(&id) {
         return Finding::held_up(format!("{} {name} is there, and not seen as a part of this run", resource.kind()));
     }
-    let is_doubtful = work::is_doubtful(view, step, attempt);
-    let waits = || format!("pods of attempt {} have not ended yet", attempt - 1);
     match limits.stopped() {
         // The next attempt would not know of what goes on, since it asks for the one before it only.
-        Some(_) if !limits.with_run && (is_doubtful || !work::is_alone(view, step, attempt)) => {
-            return Finding::of(Verdict::BeginsLater(waits()));
+        Some(_) if !limits.with_run && !work::is_alone(view, step, attempt) => {
+            return Finding::of(Verdict::BeginsLater);
         }
+        Some(_) if !limits.with_run && work::is_doubtful(view, step, attempt) => return waiting_for(attempt - 1),
         Some(finding) => {
             let others = work::before_retry(view, step, attempt).filter(|_| !limits.with_run);
             // A ModelDeployment goes on, whoever stops to wait for it.
@@ -213,8 +224,8 @@ fn look_for(
             }
         };
     }
-    if is_doubtful {
-        return Finding::held_up(waits());
+    if work::is_doubtful(view, step, attempt) {
+        return waiting_for(attempt - 1);
     }
     if !has_room {
         return Finding::goes_on();
