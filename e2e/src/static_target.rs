@@ -98,6 +98,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn docker_builds_with_the_same_flags() {
+        assert!(include_str!("../../Dockerfile").contains(C_FLAGS_WITHOUT_TIME));
+    }
+
+    #[test]
     fn the_folder_within_the_other_comes_last() {
         let source = tempfile::tempdir().unwrap();
         let [target, home] = ["target", "target/home"].map(|name| source.path().join(name));

@@ -1,7 +1,6 @@
 //! Creating what is missing, changing what is not as it should be, and forgetting what nobody will go back to.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -11,7 +10,6 @@ use crate::api::{Amount, ModelDeploymentStatus};
 use crate::cluster::index::ChildMeta;
 use crate::cluster::plan::{Action, Check, Plan};
 use crate::cluster::port::{ObjectId, Resource};
-use crate::cluster::workload::DeploymentFacts;
 use crate::names;
 use crate::serving::build::{budget, revision, selector, service};
 use crate::serving::policy::change::change;
@@ -136,14 +134,15 @@ fn disruption_budget(view: &View, actions: &mut Vec<Action>) {
 /// Adds the removal of revisions that are beyond the history's limit and that nobody uses. Also while none comes to serve:
 /// who tries one template after the other must not fill the cluster with them.
 pub(super) fn forget(view: &View, judgement: &Judgement, plan: &mut Plan<ModelDeploymentStatus>) {
+    if view.awaits_deployments() {
+        // The cache may still show one without the pods that we have asked for since.
+        return;
+    }
     // What is stable by the record counts until the record says otherwise.
     let used = [Some(view.asked), view.of_spec, view.stable, judgement.stable, view.valid.undo_to];
     let is_unused = |number: &&i64| {
         let revision = view.revision(**number);
-        // The cache may still show it without the pods that we have asked for since.
-        let is_known = |child: &Arc<DeploymentFacts>| !view.memory.writes.awaits(Resource::Deployment, &child.meta);
-        let is_empty = revision.wanted() == 0 && revision.replicas() == 0;
-        !used.contains(&Some(**number)) && is_empty && revision.deployment.is_none_or(is_known)
+        !used.contains(&Some(**number)) && revision.wanted() == 0 && revision.replicas() == 0
     };
     for number in outdated(view.revisions.keys().filter(is_unused).copied(), view.valid.history) {
         let revision = view.revision(number);

@@ -49,7 +49,7 @@ pub(super) fn advance(view: &View, prepared: &Prepared) -> Plan<PipelineRunStatu
         checks.extend(needed);
         actions.extend(action);
         creations.extend(creation);
-        if let (Verdict::GoesOn(Some(why)), None) = (&verdict, &held_up) {
+        if let (Verdict::GoesOn(Some(why)) | Verdict::BeginsLater(why), None) = (&verdict, &held_up) {
             held_up = Some(format!("step {}: {why}", step.name));
         }
         let verdict = within_bounds(verdict, &mut reported);
@@ -152,7 +152,7 @@ fn settle(
             next.steps.insert(step.name.clone(), new);
             return;
         }
-        Verdict::BeginsLater | Verdict::Begins => {
+        Verdict::BeginsLater(_) | Verdict::Begins => {
             new.retry_time = matches!(verdict, Verdict::Begins).then(|| Time(now));
             // Why there is another attempt remains said.
             new.message.clone_from(&present.message);

@@ -28,8 +28,9 @@ use crate::pipelines::validate::{ValidStep, Work};
 pub(super) enum Verdict {
     /// It has not ended; the words say what holds it up.
     GoesOn(Option<String>),
-    /// The attempt's time ran out before it could begin, since something of the attempt before goes on.
-    BeginsLater,
+    /// Its time ran out before it could begin, and does not count as long as something of the attempt before goes on; the
+    /// words say so.
+    BeginsLater(String),
     /// What it had to wait for is over: its time begins.
     Begins,
     /// It ended well.
@@ -139,7 +140,7 @@ pub(super) fn look(
     };
     if waits && stopped.is_none() {
         let is_held_up = found.is_none() && !work::is_alone(view, step, attempt);
-        return if is_held_up { waiting_for(attempt - 1) } else { Finding::of(Verdict::Begins) };
+        return Finding::of(if is_held_up { Verdict::BeginsLater(waits_for(attempt - 1)) } else { Verdict::Begins });
     }
     let mut finding = found.unwrap_or_else(|| look_for(view, prepared, step, attempt, &limits, has_room));
     let ahead = [deadline, present.retry_time.as_ref().map(|time| time.0)].into_iter().flatten();
@@ -149,9 +150,9 @@ pub(super) fn look(
     finding
 }
 
-/// An attempt before goes on.
-fn waiting_for(attempt: u32) -> Finding {
-    Finding::held_up(format!("pods of attempt {attempt} have not ended yet"))
+/// That an attempt before goes on.
+fn waits_for(attempt: u32) -> String {
+    format!("pods of attempt {attempt} have not ended yet")
 }
 
 /// The child is not there: not made yet, refused, on its way into the cache, or lost.
@@ -183,9 +184,11 @@ fn look_for(
     match limits.stopped() {
         // The next attempt would not know of what goes on, since it asks for the one before it only.
         Some(_) if !limits.with_run && !work::is_alone(view, step, attempt) => {
-            return Finding::of(Verdict::BeginsLater);
+            return Finding::of(Verdict::BeginsLater(waits_for(attempt - 1)));
         }
-        Some(_) if !limits.with_run && work::is_doubtful(view, step, attempt) => return waiting_for(attempt - 1),
+        Some(_) if !limits.with_run && work::is_doubtful(view, step, attempt) => {
+            return Finding::held_up(waits_for(attempt - 1));
+        }
         Some(finding) => {
             let others = work::before_retry(view, step, attempt).filter(|_| !limits.with_run);
             // A ModelDeployment goes on, whoever stops to wait for it.
@@ -225,7 +228,7 @@ fn look_for(
         };
     }
     if work::is_doubtful(view, step, attempt) {
-        return waiting_for(attempt - 1);
+        return Finding::held_up(waits_for(attempt - 1));
     }
     if !has_room {
         return Finding::goes_on();
