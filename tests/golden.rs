@@ -11,10 +11,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use trainyard::api::{ModelDeployment, Pipeline, PipelineRun, TrainingJob};
+use trainyard::cluster::canonical;
 use trainyard::cluster::workload::{RevisionFacts, WatchedRevision};
 use trainyard::names;
 use trainyard::pipelines::build::record::{Record, hash};
 use trainyard::serving::content::Content;
+use trainyard::training::validate::validate;
 
 /// Declared so that admission can refuse them.
 const REFUSED: [&str; 2] = ["spec.template.spec.hostname", "spec.template.spec.subdomain"];
@@ -138,6 +140,18 @@ fn records_of_revisions_still_belong_to_their_specs() {
     assert_eq!(asked.hash(), record.hash, "an upgrade would replace every pod of every deployment");
     let uid = deployment.metadata.uid.unwrap();
     assert_eq!(record.meta.name, names::revision("digits", &uid, record.number));
+}
+
+/// The jobs' pods that run during an upgrade keep running: they are compared by this hash.
+#[test]
+fn launch_hashes_stay_what_they_are() {
+    let job: TrainingJob = serde_json::from_value(of_kind("TrainingJob").remove(0)).unwrap();
+    let hash = validate(&job).expect("the golden job is valid").launch_hash;
+    assert_eq!(hash, "v1:urf4sjkf5qapjh7a", "an upgrade would restart every job");
+    // What 0.1.0 wrote, what is missing, and what a later release may write: none of it says that a job was edited.
+    for kept in ["wslbnysyxr", "", "v2:urf4sjkf5qapjh7a"] {
+        assert!(!canonical::differs(kept, &hash), "{kept}");
+    }
 }
 
 #[test]

@@ -33,7 +33,7 @@ pub use pipeline::{Pipeline, PipelineSpec, PipelineStatus};
 pub use pipeline_run::{PipelineRun, PipelineRunSpec, PipelineRunStatus, StepState, StepStatus};
 pub use pipeline_step::{PipelineDefinition, Step, ValueType};
 pub use pod_template::PodTemplate;
-pub use raw::RawObject;
+pub use raw::{LONGEST_TEMPLATE, RawObject};
 pub use training_job::{
     AttemptRecord, Backoff, Cause, EffectiveSpec, FailurePolicy, Framework, MAX_ATTEMPT_RECORDS, MAX_NODES, PodCounts,
     ProcessesPerNode, TrainingJob, TrainingJobSpec, TrainingJobStatus,

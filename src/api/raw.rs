@@ -4,6 +4,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use serde_json::Value;
+use serde_json::value::RawValue;
+
+/// Longest text of a pod template, in bytes. As a tree a template takes up to ninety times as much memory, and the operator
+/// has some hundred megabytes in all.
+pub const LONGEST_TEMPLATE: usize = 256 * 1024;
 
 /// A JSON object as text.
 ///
@@ -18,15 +23,30 @@ impl RawObject {
         RawObject(object.to_string().into())
     }
 
-    /// The object as a tree.
+    /// The object as a tree. Its length is to be checked first; what was too long to be looked at when it was read, and
+    /// is no JSON object, is null.
     pub fn parse(&self) -> Value {
-        serde_json::from_str(&self.0).expect("the text was made from a JSON tree")
+        serde_json::from_str(&self.0).unwrap_or_default()
+    }
+
+    /// Whether it is longer than a template may be.
+    pub fn is_too_long(&self) -> bool {
+        self.0.len() > LONGEST_TEMPLATE
     }
 
     /// The object as canonical JSON text, for hashing.
     pub fn text(&self) -> &str {
         &self.0
     }
+}
+
+/// Reads a template out of JSON text. One that is too long stays as it is: it is never parsed.
+pub(super) fn template<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RawObject, D::Error> {
+    let text = Box::<RawValue>::deserialize(deserializer)?;
+    if text.get().len() > LONGEST_TEMPLATE {
+        return Ok(RawObject(text.get().into()));
+    }
+    serde_json::from_str(text.get()).map_err(de::Error::custom)
 }
 
 impl<'de> Deserialize<'de> for RawObject {
@@ -42,5 +62,38 @@ impl<'de> Deserialize<'de> for RawObject {
 impl Serialize for RawObject {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serde_json::from_str::<Value>(&self.0).map_err(ser::Error::custom)?.serialize(serializer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Spec {
+        #[serde(deserialize_with = "template")]
+        template: RawObject,
+    }
+
+    fn read(template: &str) -> Result<RawObject, serde_json::Error> {
+        serde_json::from_str::<Spec>(&format!(r#"{{"template": {template}}}"#)).map(|spec| spec.template)
+    }
+
+    #[test]
+    fn a_template_that_is_too_long_is_kept_and_never_parsed() {
+        let short = read(r#"{"b": 1, "a": {}}"#).unwrap();
+        assert_eq!((short.text(), short.is_too_long()), (r#"{"a":{},"b":1}"#, false));
+        for short in ["[]", "1", "null", r#""text""#] {
+            assert!(read(short).is_err(), "{short}");
+        }
+
+        let deep = format!(r#"{{"b": {}1{}}}"#, "[".repeat(LONGEST_TEMPLATE), "]".repeat(LONGEST_TEMPLATE));
+        let long = read(&deep).unwrap();
+        assert_eq!((long.text() == deep, long.is_too_long()), (true, true));
+        assert_eq!(long.parse(), Value::Null);
+
+        let padded = |length: usize| format!(r#"{{"a":"{}"}}"#, "x".repeat(length - 8));
+        assert!(!read(&padded(LONGEST_TEMPLATE)).unwrap().is_too_long());
+        assert!(read(&padded(LONGEST_TEMPLATE + 1)).unwrap().is_too_long());
     }
 }

@@ -159,8 +159,8 @@ impl ApiServer for ApiClient {
         Ok(parsed::<Written>(&answer)?.metadata.resource_version)
     }
 
-    async fn delete(&self, id: &ObjectId, uid: &str) -> Result<(), ApiError> {
-        match self.write(Verb::Delete, id, requests::delete(id, uid)).await {
+    async fn delete(&self, id: &ObjectId, uid: &str, version: Option<&str>) -> Result<(), ApiError> {
+        match self.write(Verb::Delete, id, requests::delete(id, uid, version)).await {
             Err(ApiError::NotFound(_)) => Ok(()),
             Err(ApiError::Conflict(message)) if is_uid_mismatch(&message) => Ok(()),
             result => result.map(drop),

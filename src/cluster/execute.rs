@@ -89,7 +89,7 @@ async fn act<A: ApiServer>(api: &A, action: &Action) -> Result<Executed, ApiErro
             answer => answer.map(|()| Executed::Done),
         },
         Action::Put { id, object, mark, adopts } => put(api, id, object, mark, *adopts).await,
-        Action::Delete { id, uid } => api.delete(id, uid).await.map(|()| Executed::Done),
+        Action::Delete { id, uid, version } => api.delete(id, uid, version.as_deref()).await.map(|()| Executed::Done),
     }
 }
 

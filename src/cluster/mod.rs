@@ -2,6 +2,7 @@
 
 pub mod backoff;
 pub mod build;
+pub mod canonical;
 pub mod client;
 pub mod container;
 pub mod controller;

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
+use super::index::ChildMeta;
 use super::port::{ObjectId, Resource};
 
 /// The outcome of a decision: what to make sure of, what to do, what to say, and when to look again.
@@ -162,10 +163,25 @@ pub enum Action {
         id: ObjectId,
         /// Its UID, so that another of that name is spared.
         uid: String,
+        /// Its resourceVersion where the very state that was decided upon must still be there: what a user owns may be
+        /// edited meanwhile, so that it should stay.
+        version: Option<String>,
     },
 }
 
 impl Action {
+    /// Deletes a child, whatever became of it since it was seen.
+    pub fn delete(resource: Resource, child: &ChildMeta) -> Action {
+        let id = ObjectId::new(resource, &child.namespace, &child.name);
+        Action::Delete { id, uid: child.uid.clone(), version: None }
+    }
+
+    /// Deletes an object of a user's, unless it has changed since it was seen.
+    pub fn delete_unchanged(resource: Resource, object: &ChildMeta) -> Action {
+        let id = ObjectId::new(resource, &object.namespace, &object.name);
+        Action::Delete { id, uid: object.uid.clone(), version: Some(object.resource_version.clone()) }
+    }
+
     /// The object that the action is about.
     pub fn id(&self) -> &ObjectId {
         match self {

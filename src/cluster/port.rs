@@ -215,8 +215,13 @@ pub trait ApiServer: Send + Sync {
     fn patch_status(&self, id: &ObjectId, patch: &Value) -> impl Future<Output = Result<String, ApiError>> + Send;
 
     /// Deletes the object of that name if it has that UID. An object that is gone, or another of the same name, is Ok:
-    /// the one that was meant is no more.
-    fn delete(&self, id: &ObjectId, uid: &str) -> impl Future<Output = Result<(), ApiError>> + Send;
+    /// the one that was meant is no more. With a resourceVersion, one that has changed since answers Conflict.
+    fn delete(
+        &self,
+        id: &ObjectId,
+        uid: &str,
+        version: Option<&str>,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
 
     /// Sends an Event. Events are news, not state: a failure is logged and forgotten.
     fn publish_event(&self, about: &ObjectId, uid: &str, event: &EventDraft) -> impl Future<Output = ()> + Send;

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde_json::Value;
 
+use crate::api::{LONGEST_TEMPLATE, RawObject};
 use crate::names;
 use crate::text::shorten;
 
@@ -59,6 +60,17 @@ pub fn check_name(name: &str, noun: &str, problems: &mut Vec<Problem>) {
         let remedy =
             format!("rename the {noun}: a letter first, then at most 62 of a-z, 0-9 and '-', not ending in '-'");
         problems.push(Problem::new("metadata.name", name, &remedy));
+    }
+}
+
+/// Checks that a template, or the spec of a step, is short enough to be parsed; `field` is its path. What is too long must
+/// not be looked at further.
+pub fn check_length(field: &str, object: &RawObject, problems: &mut Vec<Problem>) {
+    if object.is_too_long() {
+        let value = format!("{} bytes", object.text().len());
+        let remedy =
+            format!("make it at most {LONGEST_TEMPLATE} bytes: keep long values in a ConfigMap, or in the image");
+        problems.push(Problem::new(field, value, &remedy));
     }
 }
 

@@ -65,13 +65,16 @@ impl ApiServer for World {
         })
     }
 
-    async fn delete(&self, id: &ObjectId, uid: &str) -> Result<(), ApiError> {
+    async fn delete(&self, id: &ObjectId, uid: &str, version: Option<&str>) -> Result<(), ApiError> {
         self.arrive().await;
         self.write(Verb::Delete, id, |state| {
             // The port's contract: an object that is gone, or another of the same name, counts as done.
-            if state.objects.get(id).is_some_and(|object| json::uid(object) == uid) {
-                state.delete(Actor::Operator, id);
+            let Some(object) = state.objects.get(id).filter(|object| json::uid(object) == uid) else { return Ok(()) };
+            let current = json::text(object, "/metadata/resourceVersion");
+            if version.is_some() && version != current {
+                return Err(ApiError::Conflict(format!("{id} is at {current:?}, not {version:?}")));
             }
+            state.delete(Actor::Operator, id);
             Ok(())
         })
     }

@@ -107,17 +107,19 @@ fn deleting_spares_another_object_of_the_same_name_and_lets_running_pods_stop() 
     let owner = create_job(&world);
     create(&world, &pod("a", &owner)).expect("the name is free");
     let uid = json::uid(&world.get(&pod_id("a")).expect("it is there")).to_owned();
-    assert_eq!(block_on(world.delete(&pod_id("a"), "another")), Ok(()));
+    assert_eq!(block_on(world.delete(&pod_id("a"), "another", None)), Ok(()));
+    let older = block_on(world.delete(&pod_id("a"), &uid, Some("0")));
+    assert!(matches!(older, Err(ApiError::Conflict(_))), "{older:?}");
     assert!(world.get(&pod_id("a")).is_some());
     world.change(Actor::Node, &pod_id("a"), |pod| pod["spec"]["nodeName"] = "node-1".into());
-    assert_eq!(block_on(world.delete(&pod_id("a"), &uid)), Ok(()));
+    assert_eq!(block_on(world.delete(&pod_id("a"), &uid, None)), Ok(()));
     let stopping = world.get(&pod_id("a")).expect("it is asked to stop");
     let gone_by = json::time(&stopping, "/metadata/deletionTimestamp");
     assert_eq!(gone_by, Some(world.now() + SignedDuration::from_secs(30)));
     world.change(Actor::Node, &pod_id("a"), |pod| pod["status"]["phase"] = "Failed".into());
-    assert_eq!(block_on(world.delete(&pod_id("a"), &uid)), Ok(()));
+    assert_eq!(block_on(world.delete(&pod_id("a"), &uid, None)), Ok(()));
     assert!(world.get(&pod_id("a")).is_none(), "a pod that has ended goes at once");
-    assert_eq!(block_on(world.delete(&pod_id("a"), &uid)), Ok(()));
+    assert_eq!(block_on(world.delete(&pod_id("a"), &uid, None)), Ok(()));
 }
 
 #[test]

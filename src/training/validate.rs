@@ -4,14 +4,16 @@
 //! them, so nothing downstream relies on that. Here defaults become values.
 
 use jiff::SignedDuration;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::api::{
     Duration, EffectiveSpec, FailureLogs, Framework, MAX_NODES, PodTemplate, ProcessesPerNode, TrainingJob,
     TrainingJobSpec, reserved,
 };
-use crate::cluster::problem::{Problem, check_env, check_name, check_template_metadata, primary_container};
-use crate::names;
+use crate::cluster::canonical;
+use crate::cluster::problem::{
+    Problem, check_env, check_length, check_name, check_template_metadata, primary_container,
+};
 
 const DEFAULT_MAX_RESTARTS: i32 = 3;
 const DEFAULT_BACKOFF: SignedDuration = SignedDuration::from_secs(1);
@@ -51,6 +53,9 @@ pub struct ValidJob {
     pub max_backoff: SignedDuration,
     /// Whether log lines may appear in status.
     pub failure_logs: FailureLogs,
+    /// Hash of what the user set of everything that pods are made from. Pods with another one were launched before an edit,
+    /// which admission allows while the job is suspended.
+    pub launch_hash: String,
 }
 
 /// What the training container finds at /dev/shm.
@@ -73,14 +78,6 @@ impl ValidJob {
             container: self.container.clone(),
             max_restarts: self.max_restarts,
         }
-    }
-
-    /// Hash of everything that pods are made from. It differs only after an edit, which admission allows while the job
-    /// is suspended; pods with another hash belong to an older attempt.
-    pub fn launch_hash(&self) -> String {
-        let ValidJob { framework, nodes, processes, container, shared_memory, template, .. } = self;
-        let launched = format!("{framework:?}|{nodes}|{processes:?}|{container}|{shared_memory:?}|{}", template.text());
-        names::short_hash(launched.as_bytes(), 10)
     }
 }
 
@@ -127,12 +124,18 @@ pub fn validate(job: &TrainingJob) -> Result<ValidJob, Vec<Problem>> {
         }
     }
 
+    check_length("spec.template", template, &mut problems);
+    if template.is_too_long() {
+        return Err(problems);
+    }
     let tree = template.parse();
     let container = check_template(&tree, *framework, &mut problems);
-    let shared_memory = check_shared_memory(shared_memory.as_deref(), *framework, &tree, &container, &mut problems);
+    let shared_size = shared_memory.as_deref();
+    let shared_memory = check_shared_memory(shared_size, *framework, &tree, &container, &mut problems);
     if !problems.is_empty() {
         return Err(problems);
     }
+    let launch_hash = launch_hash(*framework, nodes, *processes_per_node, shared_size, tree);
     Ok(ValidJob {
         name,
         namespace: job.metadata.namespace.clone().unwrap_or_default(),
@@ -149,7 +152,28 @@ pub fn validate(job: &TrainingJob) -> Result<ValidJob, Vec<Problem>> {
         backoff: backoff.initial.map_or(DEFAULT_BACKOFF, Duration::signed),
         max_backoff: backoff.max.map_or(DEFAULT_MAX_BACKOFF, Duration::signed),
         failure_logs: failure_logs.unwrap_or(FailureLogs::Tail),
+        launch_hash,
     })
+}
+
+/// Of what the user set, and not of what a field is when it is left out: that may be another value in a later release.
+/// One node is the exception, since admission takes it for the same as none given.
+fn launch_hash(
+    framework: Framework,
+    nodes: i32,
+    processes: Option<ProcessesPerNode>,
+    shared_memory: Option<&str>,
+    template: Value,
+) -> String {
+    let mut set = json!({
+        "framework": framework,
+        "nodes": nodes,
+        "processesPerNode": processes,
+        "sharedMemory": shared_memory,
+    });
+    // Moved, as a copy of a large template would cost as much again.
+    set["template"] = template;
+    canonical::hash(&set)
 }
 
 fn check_processes(

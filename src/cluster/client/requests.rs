@@ -50,13 +50,16 @@ pub(super) fn patch_status(id: &ObjectId, patch: &Value) -> Built {
     build(Method::PATCH, &format!("{}/status?fieldManager={OPERATOR}", id.path()), MERGE_PATCH, Some(patch))
 }
 
-pub(super) fn delete(id: &ObjectId, uid: &str) -> Built {
-    let options = json!({
+pub(super) fn delete(id: &ObjectId, uid: &str, version: Option<&str>) -> Built {
+    let mut options = json!({
         "apiVersion": "v1",
         "kind": "DeleteOptions",
         "preconditions": {"uid": uid},
         "propagationPolicy": "Background",
     });
+    if let Some(version) = version {
+        options["preconditions"]["resourceVersion"] = version.into();
+    }
     build(Method::DELETE, &id.path(), JSON, Some(&options))
 }
 

@@ -107,11 +107,15 @@ async fn requests_have_the_shape_that_the_apiserver_expects() {
     assert_eq!(fake.one(), sent(line, "application/merge-patch+json", patch));
 
     let fake = Fake::answering(200, json!({}));
-    fake.api.delete(&pod(), "5f0f").await.unwrap();
+    fake.api.delete(&pod(), "5f0f", None).await.unwrap();
     let delete = fake.one();
     assert_eq!(delete.line, "DELETE /api/v1/namespaces/train/pods/digits-0");
     assert_eq!(delete.body["preconditions"], json!({"uid": "5f0f"}));
     assert_eq!(delete.body["propagationPolicy"], "Background");
+
+    let fake = Fake::answering(200, json!({}));
+    fake.api.delete(&job(), "5f0f", Some("7")).await.unwrap();
+    assert_eq!(fake.one().body["preconditions"], json!({"uid": "5f0f", "resourceVersion": "7"}));
 
     let fake = Fake::answering(200, json!({"metadata": {"name": "digits-0"}}));
     assert_eq!(fake.api.read(&pod()).await.unwrap().unwrap()["metadata"]["name"], "digits-0");
@@ -141,15 +145,16 @@ async fn lists_follow_their_pages_and_name_their_objects() {
 async fn what_is_gone_reads_as_none_and_is_deleted_already() {
     let gone = Fake::failing(404, "NotFound", "pods \"digits-0\" not found");
     assert_eq!(gone.api.read(&pod()).await, Ok(None));
-    assert_eq!(gone.api.delete(&pod(), "u").await, Ok(()));
+    assert_eq!(gone.api.delete(&pod(), "u", None).await, Ok(()));
     assert_eq!(gone.api.patch_status(&job(), &json!({})).await, Err(ApiError::NotFound(job())));
     let object = json!({"metadata": {"name": "digits-0"}});
     let created = gone.api.create(Resource::Pod, "train", &object).await;
     assert!(matches!(created, Err(ApiError::Refused(_))), "its namespace is gone: {created:?}");
 
     let another = "the UID in the precondition (u) does not match the UID in record (v)";
-    assert_eq!(Fake::failing(409, "Conflict", another).api.delete(&pod(), "u").await, Ok(()));
-    let stale = Fake::failing(409, "Conflict", "the object has been modified").api.delete(&pod(), "u").await;
+    assert_eq!(Fake::failing(409, "Conflict", another).api.delete(&pod(), "u", None).await, Ok(()));
+    let changed = "Precondition failed: ResourceVersion in precondition: 7, ResourceVersion in object meta: 8";
+    let stale = Fake::failing(409, "Conflict", changed).api.delete(&pod(), "u", Some("7")).await;
     assert!(matches!(stale, Err(ApiError::Conflict(_))), "{stale:?}");
 }
 
@@ -178,7 +183,7 @@ async fn without_the_lease_nothing_is_sent_but_reads() {
     assert_eq!(api.create(Resource::Pod, "train", &object).await, Err(ApiError::NotLeader));
     assert_eq!(api.apply(Resource::Pod, "train", &object).await, Err(ApiError::NotLeader));
     assert_eq!(api.patch_status(&job(), &object).await, Err(ApiError::NotLeader));
-    assert_eq!(api.delete(&pod(), "u").await, Err(ApiError::NotLeader));
+    assert_eq!(api.delete(&pod(), "u", None).await, Err(ApiError::NotLeader));
     api.publish_event(&job(), "u", &draft("note")).await;
     assert_eq!(*fake.sent.lock().unwrap(), []);
     assert!(api.read(&pod()).await.is_ok());

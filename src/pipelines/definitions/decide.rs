@@ -12,7 +12,7 @@ use crate::api::conditions::{Seen, whole_second};
 use crate::api::pipeline::{LastRun, MAX_RUN_HISTORY, RunCounts};
 use crate::api::{Pipeline, PipelineSpec, PipelineStatus};
 use crate::cluster::plan::{Action, Plan, Publish};
-use crate::cluster::port::{ObjectId, Resource};
+use crate::cluster::port::Resource;
 use crate::cluster::problem::Problem;
 use crate::pipelines::runs::status::State;
 
@@ -66,10 +66,7 @@ pub fn decide(pipeline: &Pipeline, runs: &[Arc<RunFacts>], memory: &Memory, now:
     let mut plan = Plan::status_only(new, publish);
     plan = plan.waking_at((surplus.len() > MOST_DELETIONS).then_some(now));
     plan.actions = (surplus.into_iter().take(MOST_DELETIONS))
-        .map(|run| Action::Delete {
-            id: ObjectId::new(Resource::PipelineRun, &run.meta.namespace, &run.meta.name),
-            uid: run.meta.uid.clone(),
-        })
+        .map(|run| Action::delete_unchanged(Resource::PipelineRun, &run.meta))
         .collect();
     plan
 }

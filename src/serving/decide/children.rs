@@ -120,7 +120,7 @@ fn disruption_budget(view: &View, actions: &mut Vec<Action>) {
         (None, Some(amount)) if !view.has_created(KIND, &name) => {
             actions.push(create(view, KIND, &name, budget::build_budget(view.valid, amount)));
         }
-        (Some(present), None) => actions.push(delete(KIND, &present.meta)),
+        (Some(present), None) => actions.push(Action::delete(KIND, &present.meta)),
         (Some(present), Some(amount)) => {
             let is_right = present.max_unavailable == amount.to_string();
             if !is_right && !view.memory.writes.awaits(KIND, &present.meta) {
@@ -147,8 +147,8 @@ pub(super) fn forget(view: &View, judgement: &Judgement, plan: &mut Plan<ModelDe
     for number in outdated(view.revisions.keys().filter(is_unused).copied(), view.valid.history) {
         let revision = view.revision(number);
         // The record last: as long as it is there, the number is not forgotten.
-        plan.actions.extend(revision.deployment.map(|child| delete(Resource::Deployment, &child.meta)));
-        plan.actions.extend(revision.record.map(|record| delete(Resource::ControllerRevision, &record.meta)));
+        plan.actions.extend(revision.deployment.map(|child| Action::delete(Resource::Deployment, &child.meta)));
+        plan.actions.extend(revision.record.map(|record| Action::delete(Resource::ControllerRevision, &record.meta)));
     }
 }
 
@@ -159,8 +159,4 @@ fn create(view: &View, resource: Resource, name: &str, object: Value) -> Action 
 
 fn apply(resource: Resource, child: &ChildMeta, object: Value) -> Action {
     Action::Apply { id: ObjectId::new(resource, &child.namespace, &child.name), object }
-}
-
-fn delete(resource: Resource, child: &ChildMeta) -> Action {
-    Action::Delete { id: ObjectId::new(resource, &child.namespace, &child.name), uid: child.uid.clone() }
 }

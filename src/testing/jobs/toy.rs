@@ -159,7 +159,7 @@ impl<'a, const MISTAKE: u8> Visit<'a, MISTAKE> {
         for (id, pod) in self.pods.iter().filter(|(_, pod)| which(pod) && !json::is_terminal(pod)) {
             left = true;
             if !json::is_terminating(pod) {
-                self.api.delete(id, json::uid(pod)).await?;
+                self.api.delete(id, json::uid(pod), None).await?;
             }
         }
         Ok(left)
@@ -168,7 +168,7 @@ impl<'a, const MISTAKE: u8> Visit<'a, MISTAKE> {
     async fn restart_or_fail(&self) -> Wait {
         if MISTAKE == FORGETFUL {
             for (id, pod) in &self.pods {
-                self.api.delete(id, json::uid(pod)).await?;
+                self.api.delete(id, json::uid(pod), None).await?;
             }
         }
         let most = json::number(self.job, "/spec/failurePolicy/maxRestarts").unwrap_or(3);
@@ -200,7 +200,7 @@ impl<'a, const MISTAKE: u8> Visit<'a, MISTAKE> {
                     let other = self.api.read(&id).await?.unwrap_or_default();
                     if json::controller_uid(&other) != Some(self.uid) {
                         if MISTAKE == RUDE {
-                            self.api.delete(&id, json::uid(&other)).await?;
+                            self.api.delete(&id, json::uid(&other), None).await?;
                         }
                         wait = Some((SignedDuration::from_secs(300), id.name.clone()));
                     }

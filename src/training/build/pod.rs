@@ -28,7 +28,7 @@ pub fn build_pod(job: &ValidJob, template: &Value, rank: u32, attempt: u32) -> V
             "namespace": job.namespace,
             "labels": labels(job, template, rank, attempt),
             "annotations": merged(&template["metadata"]["annotations"], &json!({
-                names::ANNOTATION_LAUNCH_HASH: job.launch_hash(),
+                names::ANNOTATION_LAUNCH_HASH: job.launch_hash,
             })),
             "ownerReferences": [owner_reference(job)],
         },

@@ -7,7 +7,7 @@ use super::stop::delete_pod;
 use crate::api::{Duration, TrainingJob, TrainingJobStatus};
 use crate::cluster::index::ChildMeta;
 use crate::cluster::plan::{Action, Plan, Publish, earliest};
-use crate::cluster::port::{ObjectId, Resource};
+use crate::cluster::port::Resource;
 use crate::training::observe::{Memory, Observed};
 
 /// Tidies up. The outcome is on record and never changes; only `observedGeneration` follows later edits.
@@ -24,13 +24,13 @@ pub(super) fn tidy(
     let (pods_due, job_due) = (due(job.spec.pods_after_finished), due(job.spec.delete_after_finished));
     let mut plan = Plan::status_only(status, Publish::Now);
     if job_due.is_some_and(|due| due <= now) {
-        plan.actions = vec![delete(Resource::TrainingJob, &ChildMeta::new(&job.metadata))];
+        plan.actions = vec![Action::delete_unchanged(Resource::TrainingJob, &ChildMeta::new(&job.metadata))];
         return plan;
     }
     let everything = pods_due.is_some_and(|due| due <= now);
     if everything {
-        plan.actions.extend(observed.slices.iter().map(|slice| delete(Resource::EndpointSlice, &slice.meta)));
-        plan.actions.extend(observed.service.iter().map(|service| delete(Resource::Service, &service.meta)));
+        plan.actions.extend(observed.slices.iter().map(|slice| Action::delete(Resource::EndpointSlice, &slice.meta)));
+        plan.actions.extend(observed.service.iter().map(|service| Action::delete(Resource::Service, &service.meta)));
     } else {
         // DNS goes first here too: an address of an ended pod may soon be another pod's.
         let slices = observed.slices.iter().filter(|slice| !memory.awaits(slice));
@@ -46,8 +46,4 @@ pub(super) fn tidy(
     let something_left = !observed.pods.is_empty() || !observed.slices.is_empty() || observed.service.is_some();
     let pods_wake = pods_due.filter(|_| !everything && something_left);
     plan.waking_at(earliest(earliest(pods_wake, job_due), memory.ending.at_the_latest(now)))
-}
-
-fn delete(resource: Resource, meta: &ChildMeta) -> Action {
-    Action::Delete { id: ObjectId::new(resource, &meta.namespace, &meta.name), uid: meta.uid.clone() }
 }

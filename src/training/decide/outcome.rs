@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::view::View;
 use crate::api::conditions::whole_second;
 use crate::api::{FailureLogs, TrainingJobStatus};
+use crate::cluster::canonical;
 use crate::cluster::container::ContainerState;
 use crate::cluster::plan::{Plan, Publish};
 use crate::cluster::pod_state::{Failure, PodState, lost};
@@ -100,8 +101,8 @@ fn end_attempt(view: &View, failure: &Failure) -> Plan<TrainingJobStatus> {
 /// job is suspended, but a quick hand can suspend, edit and resume before we look; what happened to such an attempt
 /// says nothing about the new spec.
 pub(super) fn leave_edited(view: &View) -> Option<Plan<TrainingJobStatus>> {
-    let hash = view.valid.launch_hash();
-    if view.ranks.iter().all(|rank| rank.pod.launch_hash == hash) {
+    let hash = &view.valid.launch_hash;
+    if !view.ranks.iter().any(|rank| canonical::differs(&rank.pod.launch_hash, hash)) {
         return None;
     }
     if view.valid.suspended {

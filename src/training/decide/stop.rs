@@ -5,7 +5,7 @@ use super::{launch, outcome};
 use crate::api::TrainingJobStatus;
 use crate::cluster::plan::{Action, Plan, earliest};
 use crate::cluster::pod::PodFacts;
-use crate::cluster::port::{ObjectId, Resource};
+use crate::cluster::port::Resource;
 use crate::training::status::{Situation, pods};
 
 /// Takes older attempts out of DNS, then ends their pods; answers until the last of them is gone.
@@ -48,6 +48,5 @@ pub(super) fn stop_older(view: &View) -> Option<Plan<TrainingJobStatus>> {
 
 /// Deletes a pod with the grace period of its own.
 pub(super) fn delete_pod(pod: &PodFacts) -> Action {
-    let id = ObjectId::new(Resource::Pod, &pod.meta.namespace, &pod.meta.name);
-    Action::Delete { id, uid: pod.meta.uid.clone() }
+    Action::delete(Resource::Pod, &pod.meta)
 }

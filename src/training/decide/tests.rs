@@ -12,7 +12,7 @@ use super::*;
 use crate::api::conditions::FINISHED;
 use crate::api::conditions::{self, READY, STALLED};
 use crate::cluster::container::{ContainerState, Ended};
-use crate::cluster::plan::Check;
+use crate::cluster::plan::{Action, Check};
 use crate::cluster::pod::Phase;
 use crate::cluster::port::{ObjectId, Resource};
 use crate::cluster::refusal::{Refusal, RefusalKind};
@@ -110,7 +110,10 @@ fn a_finished_job_is_tidied_up_and_nothing_else() {
     });
     assert_eq!((short(&spent.plan()).len(), spent.plan().wake_at), (0, Some(seconds(1))), "no pod is made again");
     spent = spent.at(seconds(1));
-    assert_eq!(short(&spent.plan()), ["-TrainingJob j"]);
+    let plan = spent.plan();
+    assert_eq!(short(&plan), ["-TrainingJob j"]);
+    let bound = |action: &Action| matches!(action, Action::Delete { version, .. } if version.as_deref() == Some("1"));
+    assert!(plan.actions.iter().all(bound), "an edit that keeps the job comes first: {:?}", plan.actions);
 }
 
 #[test]
@@ -224,6 +227,16 @@ fn an_edit_while_suspended_starts_all_pods_again() {
     case.job.spec.nodes = Some(2);
     let plan = case.plan();
     assert_eq!((plan.status.attempt, plan.status.restarts, ready(&plan)), (Some(2), Some(0), "Restarting"));
+}
+
+#[test]
+fn a_hash_that_is_stripped_or_of_another_release_is_no_edit() {
+    for kept in ["", "5jhxpgtgb2", "v2:rbgxprjftibqmjzj"] {
+        let mut case = Case::new(json!({})).running(0, 1);
+        Arc::make_mut(&mut case.observed.pods[0]).launch_hash = kept.to_owned();
+        let plan = case.plan();
+        assert_eq!((plan.status.attempt, ready(&plan), short(&plan).len()), (Some(1), "Running", 0), "{kept:?}");
+    }
 }
 
 #[test]

@@ -127,10 +127,42 @@ fn several_containers_with_a_primary_are_fine() {
 }
 
 #[test]
-fn the_launch_hash_follows_what_pods_are_made_from() {
-    let hash = |change: fn(&mut Value)| validate(&job(change)).unwrap().launch_hash();
-    let base = hash(|_| {});
-    assert_eq!(base, hash(|j| j["spec"]["suspend"] = true.into()));
-    assert_ne!(base, hash(|j| j["spec"]["nodes"] = 2.into()));
-    assert_ne!(base, hash(|j| j["spec"]["template"]["spec"]["priority"] = 1.into()));
+fn a_template_that_is_too_long_is_refused_by_its_length() {
+    let padded = |length: usize| job(|j| j["spec"]["template"]["spec"]["x"] = "x".repeat(length).into());
+    assert!(validate(&padded(200_000)).is_ok());
+    let problems = validate(&padded(300_000)).unwrap_err();
+    let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        ["spec.template: 300063 bytes: make it at most 262144 bytes: keep long values in a ConfigMap, or in the image"]
+    );
+}
+
+#[test]
+fn the_launch_hash_tells_edits_from_other_words() {
+    let hash = |change: &dyn Fn(&mut Value)| validate(&job(change)).unwrap().launch_hash;
+    let unchanged = hash(&|_| {});
+    type Change = fn(&mut Value);
+    let same: &[(&str, Change)] = &[
+        ("one node", |j| j["spec"]["nodes"] = 1.into()),
+        ("suspended", |j| j["spec"]["suspend"] = true.into()),
+        ("restarts", |j| j["spec"]["failurePolicy"] = json!({"maxRestarts": 7})),
+        ("labels of the job", |j| j["metadata"]["labels"] = json!({"a": "b"})),
+        ("a field that is null", |j| j["spec"]["template"]["metadata"] = json!(null)),
+    ];
+    for (case, change) in same {
+        assert_eq!(hash(change), unchanged, "{case}");
+    }
+    let edits: &[(&str, Change)] = &[
+        ("nodes", |j| j["spec"]["nodes"] = 2.into()),
+        ("framework", |j| j["spec"]["framework"] = "none".into()),
+        ("processes", |j| j["spec"]["processesPerNode"] = 2.into()),
+        ("shared memory", |j| j["spec"]["sharedMemory"] = "1Gi".into()),
+        ("image", |j| j["spec"]["template"]["spec"]["containers"][0]["image"] = "j".into()),
+        ("a field that is not declared", |j| j["spec"]["template"]["spec"]["priority"] = 1.into()),
+        ("labels", |j| j["spec"]["template"]["metadata"] = json!({"labels": {"a": "b"}})),
+    ];
+    for (case, change) in edits {
+        assert_ne!(hash(change), unchanged, "{case}");
+    }
 }

@@ -271,8 +271,7 @@ fn look_at_pod(view: &View, step: &ValidStep, pod: &PodFacts, container: &str, l
         },
         state => {
             if let Some(why) = &limits.stop {
-                let id = ObjectId::new(Resource::Pod, &pod.meta.namespace, &pod.meta.name);
-                let delete = Action::Delete { id, uid: pod.meta.uid.clone() };
+                let delete = Action::delete(Resource::Pod, &pod.meta);
                 return Finding::held_up(format!("{why}: its pod is being stopped")).acting(Some(delete));
             }
             match waiting::reason(pod).filter(|_| state == PodState::Waiting) {

@@ -8,7 +8,7 @@ use super::child::stop_job;
 use crate::api::PipelineRunStatus;
 use crate::api::pipeline_run::StepState;
 use crate::cluster::plan::{Action, Plan};
-use crate::cluster::port::{ObjectId, Resource};
+use crate::cluster::port::Resource;
 use crate::pipelines::runs::facts::JobProgress;
 
 /// Adds to a plan the end of pods and jobs that still run although what they did is on record as over. Pods that end by
@@ -21,10 +21,7 @@ pub(super) fn tidy(view: &View, plan: Plan<PipelineRunStatus>) -> Plan<PipelineR
         let ends = pod.delete_asked_at.is_some() || view.memory.ending.ends_by_itself(pod, view.now);
         !ends && !is_in_force(&pod.meta.name)
     });
-    let deletions = pods.map(|pod| Action::Delete {
-        id: ObjectId::new(Resource::Pod, &pod.meta.namespace, &pod.meta.name),
-        uid: pod.meta.uid.clone(),
-    });
+    let deletions = pods.map(|pod| Action::delete(Resource::Pod, &pod.meta));
     let jobs = view.observed.jobs.iter().filter(|job| {
         let may_run = matches!(job.progress, JobProgress::Underway | JobProgress::Stalled);
         may_run && !is_in_force(&job.meta.name) && !view.memory.writes.awaits(Resource::TrainingJob, &job.meta)

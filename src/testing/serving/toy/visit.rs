@@ -161,7 +161,7 @@ impl<const MISTAKE: u8> Visit<'_, MISTAKE> {
             Some(present) if json::controller_uid(&present).is_some() => return Ok(Some("a leftover".to_owned())),
             Some(present) => {
                 if MISTAKE == RUDE {
-                    self.api.delete(&id, json::uid(&present)).await?;
+                    self.api.delete(&id, json::uid(&present), None).await?;
                 }
                 return Ok(Some(id.to_string()));
             }
@@ -171,7 +171,7 @@ impl<const MISTAKE: u8> Visit<'_, MISTAKE> {
         let id = ObjectId::new(id.resource, namespace, &id.name);
         match self.api.read(&id).await? {
             None if self.room().replicas > 1 => self.api.create(id.resource, namespace, &budget).await?,
-            Some(present) if self.room().replicas <= 1 => self.api.delete(&id, json::uid(&present)).await?,
+            Some(present) if self.room().replicas <= 1 => self.api.delete(&id, json::uid(&present), None).await?,
             _ => {}
         }
         Ok(None)
@@ -221,7 +221,7 @@ impl<const MISTAKE: u8> Visit<'_, MISTAKE> {
             let pods =
                 self.api.list(Resource::Pod, &self.key.namespace, names::LABEL_DEPLOYMENT, &self.key.name).await?;
             if let Some(pod) = pods.first() {
-                self.api.delete(&json::id(Resource::Pod, pod), json::uid(pod)).await?;
+                self.api.delete(&json::id(Resource::Pod, pod), json::uid(pod), None).await?;
             }
         }
         if deployments.contains_key(&number) {
@@ -284,7 +284,7 @@ impl<const MISTAKE: u8> Visit<'_, MISTAKE> {
                 [(Resource::Deployment, deployments.get(number)), (Resource::ControllerRevision, records.get(number))]
             {
                 let Some(present) = present else { continue };
-                self.api.delete(&json::id(resource, present), json::uid(present)).await?;
+                self.api.delete(&json::id(resource, present), json::uid(present), None).await?;
             }
         }
         Ok(())
