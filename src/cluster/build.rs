@@ -28,11 +28,3 @@ pub fn merged(first: &Value, second: &Value) -> Value {
     let maps = [first, second].into_iter().filter_map(Value::as_object);
     maps.flatten().map(|(key, value)| (key.clone(), value.clone())).collect::<Map<_, _>>().into()
 }
-
-/// Appends to a list that may not be there yet.
-pub fn push(list: &mut Value, item: Value) {
-    match list {
-        Value::Array(items) => items.push(item),
-        absent => *absent = json!([item]),
-    }
-}

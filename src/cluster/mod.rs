@@ -26,6 +26,7 @@ pub mod results;
 pub mod retry;
 pub mod schema;
 pub mod scope;
+pub mod template_edit;
 pub mod territory;
 pub mod waiting;
 pub mod watch;

@@ -1,9 +1,10 @@
 //! What a revision is made from: a model and a pod template.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::api::{ModelDeploymentSpec, ModelSource, PodTemplate, reserved};
 use crate::cluster::problem::{Problem, check_env, check_template_metadata, primary_container};
+use crate::cluster::template_edit::check_outline;
 use crate::names;
 
 /// Where the serving container finds its model.
@@ -61,9 +62,9 @@ impl Content {
 
     /// Reads what a revision holds, as [`Content::data`] wrote it.
     pub fn of_revision(data: &str) -> Option<Content> {
-        let mut data: Value = serde_json::from_str(data).ok()?;
-        let source = serde_json::from_value(data["model"].take()).ok()?;
-        let template = serde_json::from_value(data["template"].take()).ok()?;
+        let mut data: Map<String, Value> = serde_json::from_str(data).ok()?;
+        let source = serde_json::from_value(data.remove("model").unwrap_or_default()).ok()?;
+        let template = serde_json::from_value(data.remove("template")?).ok()?;
         Content::new(source, template).ok()
     }
 
@@ -84,6 +85,10 @@ impl Content {
     fn new(source: Option<ModelSource>, template: PodTemplate) -> Result<Content, Vec<Problem>> {
         let mut problems = Vec::new();
         let tree = template.parse();
+        check_outline(&tree, &mut problems);
+        if !problems.is_empty() {
+            return Err(problems);
+        }
         check_template_metadata(&tree["metadata"], "deployment", &mut problems);
         let container = primary_container(&tree, "serves", &mut problems);
         let ports = check_pod(&tree["spec"], &container, &mut problems);

@@ -40,4 +40,5 @@ pub(crate) mod toys;
 pub(crate) mod watch;
 pub(crate) mod world;
 
+mod odd_templates;
 mod world_tests;

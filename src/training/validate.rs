@@ -14,6 +14,7 @@ use crate::cluster::canonical;
 use crate::cluster::problem::{
     Problem, check_env, check_length, check_name, check_template_metadata, primary_container,
 };
+use crate::cluster::template_edit::check_outline;
 
 const DEFAULT_MAX_RESTARTS: i32 = 3;
 const DEFAULT_BACKOFF: SignedDuration = SignedDuration::from_secs(1);
@@ -197,6 +198,11 @@ fn check_processes(
 
 /// Checks the template for what the operator owns; answers the name of the training container.
 fn check_template(template: &Value, framework: Framework, problems: &mut Vec<Problem>) -> String {
+    let before = problems.len();
+    check_outline(template, problems);
+    if problems.len() > before {
+        return String::new();
+    }
     check_template_metadata(&template["metadata"], "job", problems);
     let spec = &template["spec"];
     for field in ["hostname", "subdomain"] {

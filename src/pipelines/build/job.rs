@@ -8,7 +8,9 @@ use crate::cluster::port::Resource;
 
 /// Builds the job; `spec` has its values already.
 pub fn build_job(attempt: Attempt, mut spec: Value) -> Value {
-    attempt.mount_files(&mut spec["template"]["spec"]);
+    if let Some(pod) = spec.pointer_mut("/template/spec") {
+        attempt.mount_files(pod);
+    }
     json!({
         "apiVersion": Resource::TrainingJob.api_version(),
         "kind": Resource::TrainingJob.kind(),

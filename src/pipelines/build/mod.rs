@@ -12,8 +12,9 @@ mod tests;
 use serde_json::{Value, json};
 
 use super::validate::{Claim, ValidFiles, ValidPipeline};
-use crate::cluster::build::{common_labels, merged, owner_reference, push};
+use crate::cluster::build::{common_labels, merged, owner_reference};
 use crate::cluster::port::Resource;
+use crate::cluster::template_edit::{containers, init_containers, push, set};
 use crate::names;
 
 /// Name under which the run's files are mounted.
@@ -72,7 +73,8 @@ impl Attempt<'_> {
     fn metadata(&self) -> Value {
         let mut metadata = self.run.metadata(&self.child_name());
         let own = json!({names::LABEL_STEP: self.step, names::LABEL_ATTEMPT: self.number.to_string()});
-        metadata["labels"] = merged(&metadata["labels"], &own);
+        let labels = merged(&metadata["labels"], &own);
+        set(&mut metadata, "labels", labels);
         metadata
     }
 
@@ -80,12 +82,11 @@ impl Attempt<'_> {
     fn mount_files(&self, spec: &mut Value) {
         let Some(files) = &self.pipeline.files else { return };
         let claim = json!({"claimName": self.run.claim_name(files)});
-        push(&mut spec["volumes"], json!({"name": FILES_VOLUME, "persistentVolumeClaim": claim}));
-        for list in ["initContainers", "containers"] {
-            for container in spec[list].as_array_mut().into_iter().flatten() {
-                let mount = json!({"name": FILES_VOLUME, "mountPath": files.mount_path});
-                push(&mut container["volumeMounts"], mount);
-            }
-        }
+        push(spec, "volumes", json!({"name": FILES_VOLUME, "persistentVolumeClaim": claim}));
+        let mount = |container: &mut Value| {
+            push(container, "volumeMounts", json!({"name": FILES_VOLUME, "mountPath": files.mount_path}));
+        };
+        init_containers(spec).for_each(mount);
+        containers(spec).for_each(mount);
     }
 }

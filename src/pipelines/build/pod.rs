@@ -4,32 +4,29 @@ use serde_json::{Value, json};
 
 use super::Attempt;
 use crate::cluster::build::merged;
+use crate::cluster::template_edit::{containers_named, explain_failures, prepend_env, set};
 
 /// Builds the pod, as the user's template edited in place: fields that we do not know travel untouched. `template` has its
 /// values already; `container` is the one whose end is the step's.
 pub fn build_pod(attempt: Attempt, template: &Value, container: &str) -> Value {
     let mut metadata = attempt.metadata();
-    metadata["labels"] = merged(&template["metadata"]["labels"], &metadata["labels"]);
+    let labels = merged(&template["metadata"]["labels"], &metadata["labels"]);
+    set(&mut metadata, "labels", labels);
     if template["metadata"]["annotations"].is_object() {
-        metadata["annotations"] = template["metadata"]["annotations"].clone();
+        set(&mut metadata, "annotations", template["metadata"]["annotations"].clone());
     }
     let mut spec = template["spec"].clone();
-    spec["restartPolicy"] = "Never".into();
-    let containers = spec["containers"].as_array_mut().into_iter().flatten();
-    for container in containers.filter(|candidate| candidate["name"].as_str() == Some(container)) {
+    set(&mut spec, "restartPolicy", "Never");
+    for container in containers_named(&mut spec, container) {
         let variable = |name: &str, value: &str| json!({"name": name, "value": value});
-        let mut variables = vec![
+        let variables = vec![
             variable("TRAINYARD_RUN", attempt.run.name),
             variable("TRAINYARD_STEP", attempt.step),
             variable("TRAINYARD_ATTEMPT", &attempt.number.to_string()),
         ];
-        variables.extend(container["env"].as_array().into_iter().flatten().cloned());
-        container["env"] = variables.into();
-        // With the log's end as termination message a failure explains itself even if the program wrote none.
-        if container.get("terminationMessagePolicy").is_none() {
-            container["terminationMessagePolicy"] = "FallbackToLogsOnError".into();
-        }
+        prepend_env(container, variables);
     }
+    explain_failures(&mut spec, container);
     attempt.mount_files(&mut spec);
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::api::pipeline_step::Files;
 use crate::api::{ModelDeployment, TrainingJob, reserved};
 use crate::cluster::problem::{Problem, check_env, check_template_metadata, primary_container};
+use crate::cluster::template_edit::check_outline;
 use crate::pipelines::build::FILES_VOLUME;
 use crate::pipelines::policy::parameters::sample_of;
 use crate::pipelines::policy::places::Embedded;
@@ -160,6 +161,10 @@ fn give_sample(
 /// Checks the template of a pod that runs to its end. Its problems are named as below `spec.template`.
 pub(in crate::pipelines) fn check_template(template: &Value) -> Vec<Problem> {
     let mut problems = Vec::new();
+    check_outline(template, &mut problems);
+    if !problems.is_empty() {
+        return problems;
+    }
     if !template["spec"].is_object() {
         problems.push(Problem::new("spec.template.spec", "missing", "add the pod's spec, with its containers"));
         return problems;

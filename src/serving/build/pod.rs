@@ -8,7 +8,10 @@ use serde_json::{Value, json};
 
 use super::selector;
 use crate::api::FailureLogs;
-use crate::cluster::build::{common_labels, merged, push};
+use crate::cluster::build::{common_labels, merged};
+use crate::cluster::template_edit::{
+    containers, explain_failures, prepend_env, push, set, set_default, set_default_within,
+};
 use crate::names;
 use crate::serving::content::{ContainerPort, Content, MODEL_PATH};
 use crate::serving::validate::ValidDeployment;
@@ -28,32 +31,34 @@ pub const PORT_NAME: &str = "trainyard";
 pub fn build_template(deployment: &ValidDeployment, number: i64, content: &Content) -> Value {
     let template = content.template.parse();
     let mut spec = template["spec"].clone();
-    if spec["terminationGracePeriodSeconds"].is_null() {
-        spec["terminationGracePeriodSeconds"] = GRACE_SECONDS.into();
-    }
+    set_default(&mut spec, "terminationGracePeriodSeconds", GRACE_SECONDS);
     // The apiserver refuses a sleep that is longer than the grace period; half of it is left for requests under way.
     let drain = DRAIN_SECONDS.min(spec["terminationGracePeriodSeconds"].as_u64().unwrap_or(GRACE_SECONDS) / 2);
-    for container in spec["containers"].as_array_mut().into_iter().flatten() {
+    for container in containers(&mut spec) {
         add_wait(drain, container);
         if container["name"].as_str() != Some(&content.container) {
             continue;
         }
         edit_container(deployment, number, content, container);
-        name_port(content, container);
-        if container.get("readinessProbe").is_none() && content.ports[0].protocol == "TCP" {
-            container["readinessProbe"] =
-                json!({"tcpSocket": {"port": content.ports[0].number}, "periodSeconds": PROBE_SECONDS});
+        let Some(port) = content.ports.first() else { continue };
+        name_port(port, container);
+        if port.protocol == "TCP" {
+            let probe = json!({"tcpSocket": {"port": port.number}, "periodSeconds": PROBE_SECONDS});
+            set_default(container, "readinessProbe", probe);
         }
+    }
+    if deployment.failure_logs == FailureLogs::Tail {
+        explain_failures(&mut spec, &content.container);
     }
     if let Some(model) = &content.model {
         let claim = json!({"claimName": model.claim, "readOnly": true});
-        push(&mut spec["volumes"], json!({"name": MODEL_VOLUME, "persistentVolumeClaim": claim}));
+        push(&mut spec, "volumes", json!({"name": MODEL_VOLUME, "persistentVolumeClaim": claim}));
     }
     let own = merged(&selector(&deployment.name, &deployment.uid), &json!({names::LABEL_REVISION: number.to_string()}));
     let own = merged(&common_labels(names::LABEL_DEPLOYMENT, &deployment.name), &own);
     let mut metadata = json!({"labels": merged(&template["metadata"]["labels"], &own)});
     if let Some(annotations) = template["metadata"].get("annotations") {
-        metadata["annotations"] = annotations.clone();
+        set(&mut metadata, "annotations", annotations.clone());
     }
     json!({"metadata": metadata, "spec": spec})
 }
@@ -68,37 +73,35 @@ fn edit_container(deployment: &ValidDeployment, number: i64, content: &Content, 
         variables.push(json!({"name": "TRAINYARD_MODEL_URI", "value": source.uri}));
         let mut mount = json!({"name": MODEL_VOLUME, "mountPath": MODEL_PATH, "readOnly": true});
         if !model.path.is_empty() {
-            mount["subPath"] = model.path.as_str().into();
+            set(&mut mount, "subPath", model.path.as_str());
         }
-        push(&mut container["volumeMounts"], mount);
+        push(container, "volumeMounts", mount);
     }
-    // Before the user's own, so that $(TRAINYARD_REVISION) in theirs expands.
-    variables.extend(container["env"].as_array().into_iter().flatten().cloned());
-    container["env"] = variables.into();
-    // With the log's end as termination message a failure explains itself even if the program wrote none.
-    if deployment.failure_logs == FailureLogs::Tail && container.get("terminationMessagePolicy").is_none() {
-        container["terminationMessagePolicy"] = "FallbackToLogsOnError".into();
-    }
+    prepend_env(container, variables);
 }
 
 /// Has a container wait before its SIGTERM, if it has no hook of its own. Not only the one that serves: a server behind a
 /// proxy must not be gone while the proxy still takes requests.
 fn add_wait(seconds: u64, container: &mut Value) {
-    if container["lifecycle"].get("preStop").is_none() && seconds > 0 {
-        container["lifecycle"]["preStop"] = json!({"sleep": {"seconds": seconds}});
+    if seconds > 0 {
+        set_default_within(container, "lifecycle", "preStop", json!({"sleep": {"seconds": seconds}}));
     }
 }
 
 /// Gives the port that the model is served on a name of ours, beside the user's own if there is one: a Service leads to
 /// it by that name, whatever number or name each revision gives it.
-fn name_port(content: &Content, container: &mut Value) {
-    let ContainerPort { name, number, protocol } = &content.ports[0];
+fn name_port(port: &ContainerPort, container: &mut Value) {
+    let ContainerPort { name, number, protocol } = port;
     match name {
         Some(name) if name == PORT_NAME => {}
         Some(_) => {
-            push(&mut container["ports"], json!({"containerPort": number, "protocol": protocol, "name": PORT_NAME}));
+            push(container, "ports", json!({"containerPort": number, "protocol": protocol, "name": PORT_NAME}));
         }
-        None => container["ports"][0]["name"] = PORT_NAME.into(),
+        None => {
+            if let Some(first) = container.pointer_mut("/ports/0") {
+                set(first, "name", PORT_NAME);
+            }
+        }
     }
 }
 

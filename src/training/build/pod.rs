@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::{common_labels, env, owner_reference};
 use crate::api::FailureLogs;
-use crate::cluster::build::{merged, push};
+use crate::cluster::build::merged;
+use crate::cluster::template_edit::{containers_named, explain_failures, prepend_env, push, set, set_default};
 use crate::names;
 use crate::training::validate::{SharedMemory, ValidJob};
 
@@ -14,10 +15,15 @@ const SHARED_MEMORY_VOLUME: &str = "trainyard-shared-memory";
 pub fn build_pod(job: &ValidJob, template: &Value, rank: u32, attempt: u32) -> Value {
     let name = names::pod(&job.name, &job.uid, names::ROLE_WORKER, rank, attempt);
     let mut spec = template["spec"].clone();
-    spec["restartPolicy"] = "Never".into();
+    set(&mut spec, "restartPolicy", "Never");
     if job.nodes > 1 {
-        spec["hostname"] = name.as_str().into();
-        spec["subdomain"] = names::service(&job.name, &job.uid).into();
+        set(&mut spec, "hostname", name.as_str());
+        set(&mut spec, "subdomain", names::service(&job.name, &job.uid));
+        // On the host's network Kubernetes takes its default, ClusterFirst, for Default: the names of the other ranks would
+        // not resolve (kubernetes.io/docs/concepts/services-networking/dns-pod-service/#pod-s-dns-policy).
+        if spec["hostNetwork"] == true {
+            set_default(&mut spec, "dnsPolicy", "ClusterFirstWithHostNet");
+        }
     }
     edit_container(job, template, &mut spec, rank, attempt);
     json!({
@@ -47,28 +53,24 @@ fn labels(job: &ValidJob, template: &Value, rank: u32, attempt: u32) -> Value {
 }
 
 fn edit_container(job: &ValidJob, template: &Value, spec: &mut Value, rank: u32, attempt: u32) {
-    let containers = spec["containers"].as_array_mut().into_iter().flatten();
-    for container in containers.filter(|container| container["name"].as_str() == Some(&job.container)) {
-        let mut variables = env::variables(job, template, rank, attempt);
-        variables.extend(container["env"].as_array().into_iter().flatten().cloned());
-        container["env"] = variables.into();
-        // With the log's end as termination message a failure explains itself even if the program wrote none.
-        if job.failure_logs == FailureLogs::Tail && container.get("terminationMessagePolicy").is_none() {
-            container["terminationMessagePolicy"] = "FallbackToLogsOnError".into();
-        }
+    for container in containers_named(spec, &job.container) {
+        prepend_env(container, env::variables(job, template, rank, attempt));
         if job.shared_memory != SharedMemory::AsIs {
-            push(&mut container["volumeMounts"], json!({"name": SHARED_MEMORY_VOLUME, "mountPath": "/dev/shm"}));
+            push(container, "volumeMounts", json!({"name": SHARED_MEMORY_VOLUME, "mountPath": "/dev/shm"}));
         }
+    }
+    if job.failure_logs == FailureLogs::Tail {
+        explain_failures(spec, &job.container);
     }
     match &job.shared_memory {
         SharedMemory::AsIs => {}
         // Without a limit of its own the kubelet sizes it by the pod's memory limit, or the node's memory.
         SharedMemory::Whole => {
-            push(&mut spec["volumes"], json!({"name": SHARED_MEMORY_VOLUME, "emptyDir": {"medium": "Memory"}}));
+            push(spec, "volumes", json!({"name": SHARED_MEMORY_VOLUME, "emptyDir": {"medium": "Memory"}}));
         }
         SharedMemory::Sized(size) => {
             let volume = json!({"medium": "Memory", "sizeLimit": size});
-            push(&mut spec["volumes"], json!({"name": SHARED_MEMORY_VOLUME, "emptyDir": volume}));
+            push(spec, "volumes", json!({"name": SHARED_MEMORY_VOLUME, "emptyDir": volume}));
         }
     }
 }
@@ -98,6 +100,25 @@ mod tests {
     fn one_pod_of_none() {
         let spec = json!({"framework": "none", "template": {"spec": {"containers": [{"name": "c", "image": "i"}]}}});
         assert_snapshot("one_pod_of_none", &build(spec, 0, 1));
+    }
+
+    #[test]
+    fn ranks_on_the_hosts_network_find_each_other() {
+        let policy = |nodes: i32, host_network: Value, dns_policy: Value| {
+            let spec = json!({"hostNetwork": host_network, "dnsPolicy": dns_policy, "containers": [{"name": "c"}]});
+            build(json!({"framework": "torch", "nodes": nodes, "template": {"spec": spec}}), 1, 1)["spec"]["dnsPolicy"]
+                .clone()
+        };
+        let cases = [
+            ("several nodes", policy(2, json!(true), json!(null)), json!("ClusterFirstWithHostNet")),
+            ("the template's own", policy(2, json!(true), json!("Default")), json!("Default")),
+            ("one node looks up no other", policy(1, json!(true), json!(null)), json!(null)),
+            ("not on the host's network", policy(2, json!(false), json!(null)), json!(null)),
+            ("not said", policy(2, json!(null), json!(null)), json!(null)),
+        ];
+        for (case, built, expected) in cases {
+            assert_eq!(built, expected, "{case}");
+        }
     }
 
     #[test]
