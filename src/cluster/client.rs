@@ -11,10 +11,12 @@ use http::Request;
 use jiff::Timestamp;
 use kube::config::{Config, InferConfigError, KubeConfigOptions, KubeconfigError};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_json::value::RawValue;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::guard::lenient::tree;
 use super::lease::LeaseGate;
 use super::port::{ApiError, ApiServer, EventDraft, ObjectId, Resource};
 use super::territory::Territory;
@@ -31,6 +33,8 @@ use answer::{is_uid_mismatch, map_error};
 /// Longest that one read or write may take. Admission webhooks may take 10 s of their own by default; one that does is
 /// better retried than waited for, as the object's other work waits behind it.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
+/// Lists that are read at a time.
+const LISTS_AT_ONCE: usize = 2;
 /// Longest that an Event may take: it is news, and reconciling should not wait for it.
 const EVENT_LIMIT: Duration = Duration::from_secs(3);
 /// A lost apiserver is found out about, and another of its addresses tried.
@@ -48,13 +52,16 @@ pub struct ApiClient {
     /// Tells whose Events these are: the host name, which in a cluster is the pod's name.
     instance: Arc<str>,
     limit: Duration,
+    /// Places for lists: a page is held as text, and in the worst case is 16 objects of a few megabytes.
+    lists: Arc<Semaphore>,
 }
 
 impl ApiClient {
     /// Writes through `client` while `gate` holds, within `territory`, and counts in `metrics`.
     pub fn new(client: kube::Client, gate: LeaseGate, territory: Territory, metrics: Arc<Metrics>) -> Self {
         let instance = std::env::var("HOSTNAME").unwrap_or_else(|_| OPERATOR.to_owned()).into();
-        ApiClient { client, gate, territory, metrics, instance, limit: REQUEST_LIMIT }
+        let lists = Arc::new(Semaphore::new(LISTS_AT_ONCE));
+        ApiClient { client, gate, territory, metrics, instance, limit: REQUEST_LIMIT, lists }
     }
 
     /// How long a write in a namespace may take that begins now; `None`: it must not begin.
@@ -109,7 +116,7 @@ impl ApiServer for ApiClient {
     async fn read(&self, id: &ObjectId) -> Result<Option<Value>, ApiError> {
         let start = Instant::now();
         let result = match self.send(Verb::Read, id, requests::read(id), self.limit).await {
-            Ok(text) => parsed(&text).map(Some),
+            Ok(text) => tree(&text).map(Some).map_err(|error| unreadable(&error)),
             // That there is none is an answer, not a failure.
             Err(ApiError::NotFound(_)) => Ok(None),
             Err(error) => Err(error),
@@ -117,21 +124,24 @@ impl ApiServer for ApiClient {
         self.count(Verb::Read, id.resource, start, result)
     }
 
-    async fn list(
+    async fn list<T: Send>(
         &self,
         resource: Resource,
         namespace: &str,
         label: &str,
         value: &str,
-    ) -> Result<Vec<Value>, ApiError> {
+        read: fn(&RawValue) -> T,
+    ) -> Result<Vec<T>, ApiError> {
+        let _place = self.lists.acquire().await;
         let collection = ObjectId::new(resource, namespace, "");
         let (mut objects, mut from) = (Vec::new(), String::new());
         loop {
             let start = Instant::now();
             let request = requests::list(resource, namespace, label, value, &from);
             let page = self.send(Verb::List, &collection, request, self.limit).await;
-            let page: Page = self.count(Verb::List, resource, start, page.and_then(|text| parsed(&text)))?;
-            objects.extend(page.items.into_iter().map(|object| named(resource, object)));
+            let page = self.count(Verb::List, resource, start, page)?;
+            let page: Page<'_> = parsed(&page)?;
+            objects.extend(page.items.into_iter().map(read));
             from = page.metadata.next.unwrap_or_default();
             if from.is_empty() {
                 return Ok(objects);
@@ -196,10 +206,11 @@ struct WrittenMetadata {
 
 /// A list as the apiserver answers it.
 #[derive(Deserialize)]
-struct Page {
+struct Page<'a> {
     #[serde(default)]
     metadata: PageMetadata,
-    items: Vec<Value>,
+    #[serde(borrow)]
+    items: Vec<&'a RawValue>,
 }
 
 #[derive(Default, Deserialize)]
@@ -209,17 +220,13 @@ struct PageMetadata {
     next: Option<String>,
 }
 
-/// Objects in a list do not say what they are; those that are read one by one do.
-fn named(resource: Resource, mut object: Value) -> Value {
-    if let Value::Object(fields) = &mut object {
-        fields.insert("apiVersion".to_owned(), resource.api_version().into());
-        fields.insert("kind".to_owned(), resource.kind().into());
-    }
-    object
+fn parsed<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, ApiError> {
+    serde_json::from_str(text).map_err(|error| unreadable(&error))
 }
 
-fn parsed<T: DeserializeOwned>(text: &str) -> Result<T, ApiError> {
-    serde_json::from_str(text).map_err(|error| ApiError::Unavailable(format!("an answer cannot be read: {error}")))
+/// The place and not the words, which may quote a value.
+fn unreadable(error: &serde_json::Error) -> ApiError {
+    ApiError::Unavailable(format!("an answer cannot be read, from its byte {} on", error.column()))
 }
 
 /// Why no client could be made.

@@ -3,6 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Deserialize;
 
+use super::guard::lenient;
 use crate::text::shorten;
 
 /// Longest log tail in status, in bytes.
@@ -61,6 +62,7 @@ pub struct Ended {
     /// Termination message or the end of the log.
     pub message: Option<String>,
     /// When.
+    #[serde(deserialize_with = "lenient::time_or_none")]
     pub finished_at: Option<Time>,
 }
 

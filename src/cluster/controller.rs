@@ -8,14 +8,15 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::channel::mpsc;
-use futures::{FutureExt, SinkExt, Stream, StreamExt, future, stream};
+use futures::{FutureExt, SinkExt, Stream, StreamExt, TryStreamExt, future, stream};
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use kube::ResourceExt;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::controller::{self, Action, Config, Controller};
+use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store, store};
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::{self, Event};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
@@ -28,14 +29,13 @@ use super::port::ApiError;
 use super::reconcile::{Reconciled, report_unreadable};
 use super::scope::Scope;
 use super::territory::Territory;
-use super::watch::{Filled, Shared, TRIGGER_BUFFER, Trouble, feed, locked};
+use super::watch::events::events;
+use super::watch::shared::Watches;
+use super::watch::{Filled, Shared, TRIGGER_BUFFER, Trouble, feed, locked, restarted};
 use crate::server::metrics::{Kind, Metrics, ReconcileOutcome};
 
 /// Where kubectl keeps what was applied last.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-/// Objects of a list that are asked for at a time. They are held as the apiserver has them, with all that caches leave out,
-/// until they are in a cache: a restart among ten thousand took up to 105 MB with kube's 500, and 92 MB with this.
-const PAGE: u32 = 100;
 /// Namespace and name.
 type Key = (String, String);
 
@@ -73,27 +73,80 @@ pub struct Fed {
 pub struct Feeding<C> {
     client: kube::Client,
     scope: Scope,
+    watches: Watches,
     caches: Shared<C>,
     triggers: mpsc::Sender<OwnerKey>,
+    /// Plural of the owners.
+    of: &'static str,
 }
 
 impl<C: Send + 'static> Feeding<C> {
     /// Feeds the index of one kind of child from a watch of the objects that have `label`; `K` is the object as it is
-    /// watched.
+    /// watched. One that cannot be read is a child of which only the metadata is known.
     pub fn watch<K, T>(&self, label: &str, pick: fn(&mut C) -> &mut OwnedIndex<T>) -> Fed
     where
-        K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + DeserializeOwned
-            + Clone
-            + Debug
-            + Send
-            + 'static,
+        K: Watchable + Default,
         T: Child + From<K> + Send + Sync + 'static,
     {
-        let selected = in_pages().labels(label);
-        let events = watcher(self.scope.api::<K>(&self.client), selected).default_backoff();
+        self.feed(label, pick, Guarded::<K>::or_bare)
+    }
+
+    /// The same for children of our own kinds, whose facts say so when the object cannot be read.
+    pub fn watch_own<K, T>(&self, label: &str, pick: fn(&mut C) -> &mut OwnedIndex<T>) -> Fed
+    where
+        K: Watchable,
+        T: Child + From<Guarded<K>> + Send + Sync + 'static,
+    {
+        self.feed(label, pick, |object: Guarded<K>| object)
+    }
+
+    fn feed<K, W, T>(&self, label: &str, pick: fn(&mut C) -> &mut OwnedIndex<T>, read: fn(Guarded<K>) -> W) -> Fed
+    where
+        K: Watchable,
+        W: kube::Resource<DynamicType = ()> + Send + 'static,
+        T: Child + From<W> + Send + Sync + 'static,
+    {
         let (set, filled) = watch::channel(Filled::No);
-        Fed { feeder: feed(events, self.caches.clone(), pick, self.triggers.clone(), set).boxed(), filled }
+        let (client, scope, watches) = (self.client.clone(), self.scope.clone(), self.watches.clone());
+        let (caches, triggers) = (self.caches.clone(), self.triggers.clone());
+        let selection = watcher::Config::default().labels(label);
+        let of = format!("{} of {}", K::plural(&()), self.of);
+        let feeder = async move {
+            restarted(&of, &watches, || {
+                let events = events(scope.api::<Guarded<K>>(&client), selection.clone(), watches.clone());
+                let events = events.map_ok(move |event| map(event, read));
+                let trouble = Trouble::of(of.clone(), watches.clone());
+                feed(events, caches.clone(), pick, triggers.clone(), &set, trouble)
+            })
+            .await;
+        };
+        Fed { feeder: feeder.boxed(), filled }
+    }
+}
+
+/// An object that can be watched.
+pub trait Watchable:
+    kube::Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug + Send + 'static
+{
+}
+
+impl<K> Watchable for K where
+    K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + DeserializeOwned
+        + Clone
+        + Debug
+        + Send
+        + 'static
+{
+}
+
+fn map<K, W>(event: Event<K>, read: fn(K) -> W) -> Event<W> {
+    match event {
+        Event::Apply(object) => Event::Apply(read(object)),
+        Event::Delete(object) => Event::Delete(read(object)),
+        Event::Init => Event::Init,
+        Event::InitApply(object) => Event::InitApply(read(object)),
+        Event::InitDone => Event::InitDone,
     }
 }
 
@@ -109,6 +162,8 @@ pub struct Options {
     pub api: ApiClient,
     /// Where reconciles are counted.
     pub metrics: Arc<Metrics>,
+    /// What all watches share.
+    pub watches: Watches,
     /// Objects worked on at a time.
     pub concurrency: u16,
     /// Told how far all caches together have come.
@@ -117,7 +172,7 @@ pub struct Options {
 
 /// Runs until `shutdown`, then lets the reconciles under way finish.
 pub async fn run<O: Controlled>(options: Options, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
-    let Options { client, scope, territory, api, metrics, concurrency, synced } = options;
+    let Options { client, scope, territory, api, metrics, watches, concurrency, synced } = options;
     let (objects, writer) = store::<Guarded<O>>();
     let context = Arc::new(Context::<O> {
         api,
@@ -131,14 +186,20 @@ pub async fn run<O: Controlled>(options: Options, shutdown: impl Future<Output =
     });
 
     let (triggers, children_changed) = mpsc::channel(TRIGGER_BUFFER);
-    let feeding = Feeding { client: client.clone(), scope: scope.clone(), caches: context.caches.clone(), triggers };
+    let feeding = Feeding {
+        client: client.clone(),
+        scope: scope.clone(),
+        watches: watches.clone(),
+        caches: context.caches.clone(),
+        triggers,
+        of: O::RESOURCE.plural(),
+    };
     let (mut feeders, mut filled): (Vec<_>, Vec<_>) =
         O::feed_children(&feeding).into_iter().map(|fed| (fed.feeder, fed.filled)).unzip();
     drop(feeding);
     let (triggers, objects_changed) = mpsc::channel(TRIGGER_BUFFER);
     let (objects_set, objects_filled) = watch::channel(Filled::No);
-    let events = watch_objects::<O>(&client, &scope).reflect(writer);
-    feeders.push(feed_objects(events, context.clone(), triggers, objects_set).boxed());
+    feeders.push(feed_objects(client, scope, watches, writer, context.clone(), triggers, objects_set).boxed());
     filled.extend([objects_filled, territory.known()]);
 
     let children_changed = children_changed.filter(|key| future::ready(key.owner.kind == O::RESOURCE.kind()));
@@ -199,31 +260,37 @@ async fn until_filled(mut caches: Vec<watch::Receiver<Filled>>, overall: watch::
     }
 }
 
-fn in_pages() -> watcher::Config {
-    watcher::Config::default().page_size(PAGE)
-}
-
-fn watch_objects<O: Managed>(
-    client: &kube::Client,
-    scope: &Scope,
-) -> impl Stream<Item = watcher::Result<Event<Guarded<O>>>> + Send + use<O> {
-    watcher(scope.api::<Guarded<O>>(client), in_pages()).default_backoff().modify(|object| {
-        // Who manages which field is nothing to us, and often longer than the object; who made the object is told.
-        object.managed_fields_mut().iter_mut().for_each(|entry| entry.fields_v1 = None);
+/// Keeps the store of our own objects fed, see [`follow_objects`].
+async fn feed_objects<O: Controlled>(
+    client: kube::Client,
+    scope: Scope,
+    watches: Watches,
+    writer: Writer<Guarded<O>>,
+    context: Arc<Context<O>>,
+    triggers: mpsc::Sender<Key>,
+    filled: watch::Sender<Filled>,
+) {
+    let (of, writer) = (O::RESOURCE.plural(), Mutex::new(writer));
+    restarted(of, &watches, || {
+        let events = events(scope.api::<Guarded<O>>(&client), watcher::Config::default(), watches.clone());
         // A second copy of the whole object, for kubectl alone.
-        object.annotations_mut().remove(LAST_APPLIED);
+        let events = events.modify(|object| drop(object.annotations_mut().remove(LAST_APPLIED)));
+        let trouble = Trouble::of(of.to_owned(), watches.clone());
+        let events = events.inspect_ok(|event| locked(&writer).apply_watcher_event(event));
+        follow_objects(events, context.clone(), triggers.clone(), &filled, trouble)
     })
+    .await;
 }
 
 /// Announces every object that is listed or changes, once the store shows it, and forgets those that are gone.
-async fn feed_objects<O: Controlled>(
+async fn follow_objects<O: Controlled>(
     events: impl Stream<Item = watcher::Result<Event<Guarded<O>>>>,
     context: Arc<Context<O>>,
     mut triggers: mpsc::Sender<Key>,
-    filled: watch::Sender<Filled>,
+    filled: &watch::Sender<Filled>,
+    mut trouble: Trouble,
 ) {
     let mut events = std::pin::pin!(events);
-    let mut trouble = Trouble::of(O::RESOURCE.plural().to_owned());
     while let Some(event) = events.next().await {
         let changed: Vec<Key> = match event {
             Ok(Event::Init | Event::InitApply(_)) => Vec::new(),

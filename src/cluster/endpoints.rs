@@ -1,13 +1,10 @@
 //! Services and EndpointSlices as far as a controller looks at them.
 
-use std::borrow::Cow;
-
-use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::PartialObjectMeta;
 use serde::Deserialize;
 
+use super::guard::watched_as;
 use super::index::{Child, ChildMeta};
 
 /// What is kept of a Service of ours: that it is there.
@@ -77,31 +74,4 @@ impl From<WatchedSlice> for SliceFacts {
     }
 }
 
-impl kube::Resource for WatchedSlice {
-    type DynamicType = ();
-    type Scope = NamespaceResourceScope;
-
-    fn kind(_: &()) -> Cow<'_, str> {
-        EndpointSlice::kind(&())
-    }
-
-    fn group(_: &()) -> Cow<'_, str> {
-        EndpointSlice::group(&())
-    }
-
-    fn version(_: &()) -> Cow<'_, str> {
-        EndpointSlice::version(&())
-    }
-
-    fn plural(_: &()) -> Cow<'_, str> {
-        EndpointSlice::plural(&())
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
+watched_as!(WatchedSlice, k8s_openapi::api::discovery::v1::EndpointSlice);

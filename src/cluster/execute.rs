@@ -3,8 +3,10 @@
 use futures::stream::{self, StreamExt};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::endpoints::{SliceFacts, WatchedSlice};
+use super::guard::Guarded;
 use super::index::Child;
 use super::plan::{Action, Check};
 use super::pod::{PodFacts, WatchedPod};
@@ -180,8 +182,7 @@ async fn verify<A: ApiServer>(api: &A, check: &Check) -> Result<Option<String>, 
         }
         Check::PodHasEnded { id } => {
             let live = api.read(id).await?;
-            let pod = live.map(|object| serde_json::from_value::<WatchedPod>(object).map(PodFacts::from)).transpose();
-            let pod = pod.map_err(|error| ApiError::Unavailable(format!("an answer cannot be read: {error}")))?;
+            let pod = live.map(|object| facts::<WatchedPod, PodFacts>(&to_raw_value(&object).unwrap_or_default()));
             Ok(pod.filter(|pod| !pod.is_terminal()).map(|_| format!("{id} still runs")))
         }
         Check::RevisionIsNew { owner, owner_uid, number, hash } => {
@@ -200,6 +201,15 @@ async fn verify<A: ApiServer>(api: &A, check: &Check) -> Result<Option<String>, 
     }
 }
 
+/// A child's facts from its text. One that cannot be read is there all the same, and nothing about it has ended.
+fn facts<W, T>(text: &RawValue) -> T
+where
+    W: kube::Resource + DeserializeOwned + Default,
+    T: From<W>,
+{
+    T::from(Guarded::<W>::of(text).or_bare())
+}
+
 /// The children of an owner as they are now, past any cache; without a UID, of any life of the owner's.
 async fn live_children<A, W, T>(
     api: &A,
@@ -209,14 +219,11 @@ async fn live_children<A, W, T>(
 ) -> Result<Vec<T>, ApiError>
 where
     A: ApiServer,
-    W: DeserializeOwned,
-    T: Child + From<W>,
+    W: kube::Resource + DeserializeOwned + Default,
+    T: Child + From<W> + Send,
 {
     let label = names::owner_label(owner.resource);
-    let objects = api.list(resource, &owner.namespace, label, &owner.name).await?;
-    let read = |object| serde_json::from_value::<W>(object).map(T::from);
-    let children: Result<Vec<T>, _> = objects.into_iter().map(read).collect();
-    let children = children.map_err(|error| ApiError::Unavailable(format!("an answer cannot be read: {error}")))?;
+    let children: Vec<T> = api.list(resource, &owner.namespace, label, &owner.name, facts::<W, T>).await?;
     let ours = |child: &T| {
         child.meta().owner.as_ref().is_some_and(|controller| {
             let same = controller.kind == owner.resource.kind() && controller.name == owner.name;

@@ -18,8 +18,6 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{Api, PostParams};
 
 mod census;
@@ -27,6 +25,7 @@ mod claim_watch;
 mod claims;
 mod decision;
 mod gate;
+mod object;
 mod rivals;
 #[cfg(test)]
 mod tests;
@@ -34,12 +33,18 @@ mod tests;
 use super::news::News;
 use super::scope::Scope;
 use crate::names::LABEL_SCOPE;
+use crate::text::shorten;
 pub use census::{Census, Look};
 pub use claim_watch::ClaimWatch;
 pub use decision::Loss;
 use decision::{Action, Contender, Observation, Record};
 pub use gate::LeaseGate;
+pub use object::Lease;
+use object::LeaseSpec;
 pub use rivals::Rival;
+
+/// Longest message of the apiserver's that is printed, in bytes.
+const LONGEST_MESSAGE: usize = 512;
 
 /// Time that clearing our name at the end may take: a pod that is deleted has other things to do as well.
 const RELEASE_LIMIT: Duration = Duration::from_secs(2);
@@ -264,7 +269,7 @@ impl LeaseHolder {
     /// Reads first: a renewal that was interrupted may have been carried out and have changed the version.
     async fn clear(&self) -> kube::Result<()> {
         let Some(mut lease) = self.api.get_opt(&self.place.name).await? else { return Ok(()) };
-        let spec = lease.spec.get_or_insert_default();
+        let spec = &mut lease.spec;
         if spec.holder_identity.as_ref() != Some(&self.identity) {
             return Ok(());
         }
@@ -272,8 +277,8 @@ impl LeaseHolder {
         if self.gate.waits() {
             spec.acquire_time = None;
         }
-        spec.renew_time = Some(MicroTime(Timestamp::now()));
-        self.api.replace(&self.place.name, &PostParams::default(), &lease).await.map(drop)
+        spec.renew_time = Some(now());
+        self.api.replace(&self.place.name, &PostParams::default(), &lease.into_sendable()).await.map(drop)
     }
 
     async fn perform(&mut self, action: Action) -> Result<Observation, Failure> {
@@ -314,14 +319,10 @@ impl LeaseHolder {
 
     /// The Lease as we want it: ours, renewed now. What else is in it stays.
     fn held(&self, found: Option<Lease>) -> Lease {
-        let mut lease = found.unwrap_or_else(|| Lease {
-            metadata: ObjectMeta { name: Some(self.place.name.clone()), ..ObjectMeta::default() },
-            spec: None,
-        });
+        let mut lease = found.unwrap_or_else(|| Lease::named(&self.place.name)).into_sendable();
         let labels = lease.metadata.labels.get_or_insert_default();
         labels.insert(LABEL_SCOPE.to_owned(), self.place.scope.kind().to_owned());
-        let spec: &mut LeaseSpec = lease.spec.get_or_insert_default();
-        let now = MicroTime(Timestamp::now());
+        let (spec, now): (&mut LeaseSpec, _) = (&mut lease.spec, now());
         if spec.holder_identity.as_ref() != Some(&self.identity) {
             let transitions = spec.lease_transitions.map_or(0, |count| count.saturating_add(1));
             spec.lease_transitions = Some(transitions);
@@ -336,12 +337,16 @@ impl LeaseHolder {
     }
 }
 
+/// This moment as the API writes it, in microseconds. It is for people: nothing reads it.
+fn now() -> String {
+    format!("{:.6}", Timestamp::now())
+}
+
 /// Who holds a Lease; `fallback` is its duration if it names none.
 fn record(lease: &Lease, fallback: Duration) -> Record {
-    let spec = lease.spec.as_ref();
-    let seconds = spec.and_then(|spec| spec.lease_duration_seconds).and_then(|it| u64::try_from(it).ok());
+    let seconds = lease.spec.lease_duration_seconds.and_then(|it| u64::try_from(it).ok());
     Record {
-        holder: spec.and_then(|spec| spec.holder_identity.clone()).filter(|holder| !holder.is_empty()),
+        holder: lease.spec.holder_identity.clone().filter(|holder| !holder.is_empty()),
         version: resource_version(lease).to_owned(),
         duration: seconds.map_or(fallback, Duration::from_secs),
     }
@@ -366,11 +371,13 @@ fn is_claim(lease: &Lease) -> bool {
 
 /// Whether it does, and somebody other than we has held it, long enough to write.
 fn was_claimed(lease: &Lease, we: &str) -> bool {
-    let held = lease
-        .spec
-        .as_ref()
-        .is_some_and(|spec| spec.acquire_time.is_some() && spec.holder_identity.as_deref() != Some(we));
+    let held = lease.spec.acquire_time.is_some() && lease.spec.holder_identity.as_deref() != Some(we);
     held && is_claim(lease)
+}
+
+/// The apiserver's words as far as they are printed: a message may quote what others wrote.
+fn short(message: &str) -> String {
+    shorten(message, LONGEST_MESSAGE).to_owned()
 }
 
 fn failure(error: kube::Error, creates: bool) -> Failure {
@@ -379,9 +386,9 @@ fn failure(error: kube::Error, creates: bool) -> Failure {
             409 => Failure::Outdated,
             // The Lease was deleted after we read it. On create it is the namespace that is missing.
             404 if !creates => Failure::Outdated,
-            400 | 403 | 404 | 422 => Failure::Refused(status.message),
-            _ => Failure::Unknown(status.message),
+            400 | 403 | 404 | 422 => Failure::Refused(short(&status.message)),
+            _ => Failure::Unknown(short(&status.message)),
         },
-        error => Failure::Unknown(error.to_string()),
+        error => Failure::Unknown(short(&error.to_string())),
     }
 }

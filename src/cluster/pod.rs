@@ -3,17 +3,20 @@
 //! A watched pod is trimmed to these facts as it comes in: ten thousand of them are kept, and a whole Pod is some
 //! fifty times larger.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::Deserialize;
 
 use super::container::{ContainerFacts, ContainerState, WatchedContainer};
+use super::guard::{lenient, watched_as};
 use super::index::{Child, ChildMeta};
 use crate::names;
+use crate::text::shorten;
+
+/// Longest text that is kept of one field, in bytes: as long as a termination message.
+const LONGEST_TEXT: usize = 4_096;
 
 /// What is kept of a pod of ours.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -138,7 +141,7 @@ struct WatchedCondition {
     reason: String,
     #[serde(default)]
     message: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::time_or_none")]
     last_transition_time: Option<Time>,
 }
 
@@ -166,14 +169,14 @@ impl From<WatchedPod> for PodFacts {
             rank: number(names::LABEL_RANK),
             revision: labels.get(names::LABEL_REVISION).and_then(|value| value.parse().ok()).unwrap_or_default(),
             ready,
-            launch_hash: annotations.get(names::ANNOTATION_LAUNCH_HASH).cloned().unwrap_or_default(),
+            launch_hash: kept(annotations.get(names::ANNOTATION_LAUNCH_HASH).cloned()).unwrap_or_default(),
             delete_asked_at: delete_asked_at(&metadata),
             node: spec.node_name,
             addresses: status.pod_ips.into_iter().map(|address| address.ip).collect(),
             phase: status.phase,
-            reason: status.reason,
-            message: status.message,
-            unschedulable,
+            reason: kept(status.reason),
+            message: kept(status.message),
+            unschedulable: kept(unschedulable),
             disrupted,
             containers: (status.init_container_statuses.into_iter().map(|container| container.facts(true)))
                 .chain(status.container_statuses.into_iter().map(|container| container.facts(false)))
@@ -182,45 +185,28 @@ impl From<WatchedPod> for PodFacts {
     }
 }
 
+/// A text as far as it is kept: others decide how long it is, and tens of thousands of pods are kept.
+fn kept(text: Option<String>) -> Option<String> {
+    text.map(|text| if text.len() > LONGEST_TEXT { shorten(&text, LONGEST_TEXT).to_owned() } else { text })
+}
+
 /// `deletionTimestamp` is when the grace period *ends*; what decides is when it began.
 fn delete_asked_at(meta: &ObjectMeta) -> Option<Timestamp> {
     let ends = meta.deletion_timestamp.as_ref()?.0;
+    if ends == Timestamp::MAX {
+        // A moment that no clock knows. Long ago is the safe side: nothing that ended since has ended of its own.
+        return Some(Timestamp::UNIX_EPOCH);
+    }
     let grace = SignedDuration::from_secs(meta.deletion_grace_period_seconds.unwrap_or_default());
     Some(ends.saturating_sub(grace).unwrap_or(ends))
 }
 
-impl kube::Resource for WatchedPod {
-    type DynamicType = ();
-    type Scope = NamespaceResourceScope;
-
-    fn kind(_: &()) -> Cow<'_, str> {
-        k8s_openapi::api::core::v1::Pod::kind(&())
-    }
-
-    fn group(_: &()) -> Cow<'_, str> {
-        k8s_openapi::api::core::v1::Pod::group(&())
-    }
-
-    fn version(_: &()) -> Cow<'_, str> {
-        k8s_openapi::api::core::v1::Pod::version(&())
-    }
-
-    fn plural(_: &()) -> Cow<'_, str> {
-        k8s_openapi::api::core::v1::Pod::plural(&())
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
+watched_as!(WatchedPod, k8s_openapi::api::core::v1::Pod);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::guard::Guarded;
     use serde_json::json;
 
     #[test]
@@ -247,5 +233,18 @@ mod tests {
         assert_eq!(facts.meta.owner.as_ref().unwrap().uid, "o");
         assert!(facts.is_terminal());
         assert!(matches!(&facts.container("c").unwrap().state, ContainerState::Ended(ended) if ended.exit_code == 143));
+    }
+
+    #[test]
+    fn long_texts_and_moments_that_no_clock_knows_are_bounded() {
+        let pod: Guarded<WatchedPod> = serde_json::from_value(json!({
+            "metadata": {"name": "p", "deletionTimestamp": "11476-01-01T00:00:00Z", "deletionGracePeriodSeconds": 300_000_000_000_u64},
+            "status": {"phase": "Failed", "message": "x".repeat(1_000_000), "reason": "y".repeat(1_000_000)},
+        }))
+        .unwrap();
+        let facts = PodFacts::from(pod.or_bare());
+        assert_eq!(facts.delete_asked_at, Some(Timestamp::UNIX_EPOCH));
+        assert_eq!(facts.message.map(|text| text.len()), Some(LONGEST_TEXT));
+        assert_eq!(facts.reason.map(|text| text.len()), Some(LONGEST_TEXT));
     }
 }

@@ -7,6 +7,7 @@ use std::fmt;
 use std::future::Future;
 
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// A kind of object that we read one by one or write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -172,17 +173,20 @@ pub struct EventDraft {
 /// Every write checks that our lease still holds, carries a time limit, and is safe to repeat.
 /// Watches are not here: controllers read from caches that are fed elsewhere.
 pub trait ApiServer: Send + Sync {
-    /// The object as it is now, past any cache; `None` when there is none.
+    /// The object as it is now, past any cache; `None` when there is none. Who manages which field is left out, and so is a
+    /// part that cannot be read as a tree.
     fn read(&self, id: &ObjectId) -> impl Future<Output = Result<Option<Value>, ApiError>> + Send;
 
-    /// The objects of a namespace that carry a label, as they are now, past any cache.
-    fn list(
+    /// The objects of a namespace that carry a label, as they are now, past any cache. Each is read from its text as it comes
+    /// in: whoever may label objects decides how large they are, and how many.
+    fn list<T: Send>(
         &self,
         resource: Resource,
         namespace: &str,
         label: &str,
         value: &str,
-    ) -> impl Future<Output = Result<Vec<Value>, ApiError>> + Send;
+        read: fn(&RawValue) -> T,
+    ) -> impl Future<Output = Result<Vec<T>, ApiError>> + Send;
 
     /// Creates an object, with `fieldValidation=Strict`: a typo in a field is refused, not dropped.
     fn create(

@@ -1,8 +1,8 @@
 //! What every reconcile does once it can decide: execute the plan, publish the status, remember.
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use serde_json::json;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use serde_json::{Value, json};
 
 use super::execute::{Executed, execute};
 use super::guard::Unreadable;
@@ -164,20 +164,25 @@ pub async fn report_unreadable<A: ApiServer, O: Managed>(
     now: Timestamp,
 ) -> Result<Reconciled, ApiError> {
     let unchanged = Reconciled { changed: false, wake_at: None };
-    let Unreadable { error, metadata: meta, status: old } = object;
+    let Unreadable { error, part, metadata: meta, status } = object;
     let (Some(namespace), Some(name), Some(uid)) = (&meta.namespace, &meta.name, &meta.uid) else {
         return Ok(unchanged);
     };
-    let conditions: Vec<Condition> = serde_json::from_value(old["conditions"].clone()).unwrap_or_default();
+    let old: Value = serde_json::from_str(status).unwrap_or_default();
+    let conditions = conditions(&old, now);
     if holds(&conditions, FINISHED) {
         // A newer operator finished it; its outcome stands, whatever we can make of its spec.
         return Ok(unchanged);
     }
-    let remedy = "correct it; if the field is newer than this operator, upgrade the operator";
-    let problem = Problem { field: "spec".to_owned(), value: error.clone(), remedy: remedy.to_owned() };
+    let remedy = match *part {
+        "status" => "nobody but the operator should write it: delete the object and make it again, or correct it there",
+        _ => "correct it; if the field is newer than this operator, upgrade the operator",
+    };
+    let problem = Problem { field: (*part).to_owned(), value: error.clone(), remedy: remedy.to_owned() };
     let seen = Seen { now: whole_second(now), generation: meta.generation };
     // What the status says besides stays: it may be of a time when the object could be read.
     let said = json!(O::unreadable(conditions, problem, seen));
+    let old = &old;
     if said.as_object().into_iter().flatten().all(|(field, value)| old[field] == *value) {
         return Ok(unchanged);
     }
@@ -185,4 +190,16 @@ pub async fn report_unreadable<A: ApiServer, O: Managed>(
     let patch = json!({"metadata": {"uid": uid, "resourceVersion": meta.resource_version}, "status": said});
     api.patch_status(&id, &patch).await?;
     Ok(Reconciled { changed: true, wake_at: None })
+}
+
+/// The conditions of a status that cannot be read as a whole; one whose time cannot be read holds all the same.
+fn conditions(status: &Value, now: Timestamp) -> Vec<Condition> {
+    let read = |condition: &Value| {
+        serde_json::from_value(condition.clone()).ok().or_else(|| {
+            let mut condition = condition.clone();
+            condition.as_object_mut()?.insert("lastTransitionTime".to_owned(), json!(Time(whole_second(now))));
+            serde_json::from_value(condition).ok()
+        })
+    };
+    status["conditions"].as_array().into_iter().flatten().filter_map(read).collect()
 }

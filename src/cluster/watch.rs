@@ -1,20 +1,33 @@
 //! Feeding caches from watches.
 
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::channel::mpsc;
-use futures::{SinkExt, Stream, StreamExt};
+use futures::{FutureExt, SinkExt, Stream, StreamExt};
 use kube::runtime::watcher::{self, Event};
 use kube::{Resource, ResourceExt};
 use tokio::sync::watch as flag;
 
+pub mod events;
+pub mod shared;
+#[cfg(test)]
+mod tests;
+
 use super::index::{Child, OwnedIndex, OwnerKey};
 use super::news::News;
+use shared::Watches;
 
 /// Owners that have to be looked at again, on their way to the queue. The queue takes them as fast as they come and
 /// keeps each once, so this only smooths bursts.
 pub const TRIGGER_BUFFER: usize = 1024;
+
+/// Pause before a feeder is started again that has panicked, and the longest that it grows to.
+const PANIC_PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
+/// One that has run for longer than this since its last panic pauses as after the first.
+const SOUND_AFTER: Duration = Duration::from_secs(300);
 
 /// How far a cache has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,12 +57,13 @@ impl Filled {
 pub struct Trouble {
     of: String,
     said: News,
+    watches: Watches,
 }
 
 impl Trouble {
     /// Nothing is wrong yet with the watch of these objects.
-    pub fn of(objects: String) -> Self {
-        Trouble { of: objects, said: News::default() }
+    pub fn of(objects: String, watches: Watches) -> Self {
+        Trouble { of: objects, said: News::default(), watches }
     }
 
     /// The watch has broken; answers whether that is because the apiserver does not serve the kind.
@@ -59,14 +73,42 @@ impl Trouble {
             tracing::warn!("the watch of {of} broke and is started again until it holds: {error}");
         }
         use watcher::Error::{InitialListFailed, WatchStartFailed};
-        matches!(error, InitialListFailed(kube::Error::Api(it)) | WatchStartFailed(kube::Error::Api(it)) if it.code == 404)
+        let is_unserved = matches!(error, InitialListFailed(kube::Error::Api(it)) | WatchStartFailed(kube::Error::Api(it)) if it.code == 404);
+        // A kind that is not served makes nothing unready: nothing can be of it.
+        if !is_unserved {
+            self.watches.broke(of);
+        }
+        is_unserved
     }
 
     /// The watch holds.
     pub fn settle(&mut self) {
+        self.watches.holds(&self.of);
         if self.said.settle() {
             tracing::info!("the watch of {} holds again", self.of);
         }
+    }
+}
+
+/// Runs a feeder until it ends by itself. A panic is a defect of ours, but it must not end the process, which would only meet
+/// the same object again: the feeder is started again, with a fresh list, after a pause that doubles.
+pub async fn restarted<F: Future<Output = ()>>(of: &str, watches: &Watches, mut feeder: impl FnMut() -> F) {
+    let [shortest, longest] = PANIC_PAUSES;
+    let mut pause = shortest;
+    loop {
+        let started = tokio::time::Instant::now();
+        if AssertUnwindSafe(feeder()).catch_unwind().await.is_ok() {
+            return;
+        }
+        if started.elapsed() > SOUND_AFTER {
+            pause = shortest;
+        }
+        tracing::error!(
+            "feeding the cache of {of} panicked, which is a defect of this operator; begun again in {pause:?}"
+        );
+        watches.broke(of);
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(longest);
     }
 }
 
@@ -88,14 +130,14 @@ pub async fn feed<K, T, C>(
     caches: Shared<C>,
     pick: fn(&mut C) -> &mut OwnedIndex<T>,
     mut triggers: mpsc::Sender<OwnerKey>,
-    synced: flag::Sender<Filled>,
+    synced: &flag::Sender<Filled>,
+    mut trouble: Trouble,
 ) where
     K: Resource<DynamicType = ()>,
     T: Child + From<K>,
 {
     let mut events = std::pin::pin!(events);
-    let mut filled = false;
-    let mut trouble = Trouble::of(format!("children ({})", K::plural(&())));
+    let mut filled = *synced.borrow() == Filled::Yes;
     while let Some(event) = events.next().await {
         let event = match event {
             Ok(event) => event,
@@ -139,66 +181,5 @@ fn take_in<K: Resource, T: Child + From<K>>(index: &mut OwnedIndex<T>, event: Ev
         Event::Delete(object) => {
             index.delete(&object.namespace().unwrap_or_default(), &object.name_any()).into_iter().collect()
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cluster::pod::{PodFacts, WatchedPod};
-    use futures::stream;
-    use serde_json::json;
-
-    fn pod(number: usize) -> WatchedPod {
-        serde_json::from_value(json!({"metadata": {
-            "namespace": "ns", "name": format!("p{number}"),
-            "ownerReferences": [{"apiVersion": "v1", "kind": "K", "name": "o", "uid": format!("{number}"), "controller": true}],
-        }}))
-        .unwrap()
-    }
-
-    #[test]
-    fn a_kind_that_is_not_served_outweighs_caches_that_fill() {
-        use Filled::{No, Unserved, Yes};
-        let cases: [(&[Filled], Filled); 6] = [
-            (&[], Yes),
-            (&[Yes, Yes], Yes),
-            (&[Yes, No], No),
-            (&[No, Unserved, Yes], Unserved),
-            (&[Yes, Unserved], Unserved),
-            (&[No, No], No),
-        ];
-        for (caches, expected) in cases {
-            assert_eq!(Filled::all(caches.iter().copied()), expected, "{caches:?}");
-        }
-    }
-
-    #[test]
-    fn a_kind_that_is_not_served_is_told_from_a_watch_that_breaks() {
-        let error = |code| {
-            let status = kube::core::Status { code, ..kube::core::Status::default() };
-            watcher::Error::InitialListFailed(kube::Error::Api(Box::new(status)))
-        };
-        let mut trouble = Trouble::of("trainingjobs".to_owned());
-        assert!(trouble.tell(&error(404)));
-        for code in [403, 410, 500] {
-            assert!(!trouble.tell(&error(code)), "{code}");
-        }
-    }
-
-    #[test]
-    fn a_long_first_list_does_not_wait_for_listeners_and_later_changes_are_announced() {
-        let caches: Shared<OwnedIndex<PodFacts>> = Shared::default();
-        let (triggers, mut triggered) = mpsc::channel(1);
-        let (synced, is_synced) = flag::channel(Filled::No);
-        let first_list = (0..100).map(|number| Event::InitApply(pod(number)));
-        let later = [Event::InitDone, Event::Delete(pod(7))];
-        let events = stream::iter(std::iter::once(Event::Init).chain(first_list).chain(later).map(Ok));
-        futures::executor::block_on(feed(events, caches.clone(), |index| index, triggers, synced));
-        assert_eq!(*is_synced.borrow(), Filled::Yes);
-        assert_eq!(caches.lock().unwrap().of("ns", "8").len(), 1);
-        let announced: Vec<OwnerKey> = std::iter::from_fn(|| triggered.try_recv().ok()).collect();
-        assert_eq!(announced.len(), 1);
-        assert_eq!(announced[0].owner.uid, "7");
     }
 }

@@ -1,19 +1,16 @@
 //! Deployments, their revisions, Services and PodDisruptionBudgets as far as a controller looks at them.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
-use k8s_openapi::api::core::v1::{Service, ServicePort};
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::core::v1::ServicePort;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::guard::watched_as;
 use super::index::{Child, ChildMeta};
 use crate::names;
 
@@ -45,20 +42,53 @@ impl Child for DeploymentFacts {
     }
 }
 
-impl From<Deployment> for DeploymentFacts {
-    fn from(deployment: Deployment) -> Self {
-        let (spec, status) = (deployment.spec.unwrap_or_default(), deployment.status.unwrap_or_default());
+/// A Deployment as it comes from a watch. Its template is skipped over: a time in it is the user's, and may be any text.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct WatchedDeployment {
+    metadata: ObjectMeta,
+    spec: WatchedReplicas,
+    status: WatchedCounts,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct WatchedReplicas {
+    replicas: Option<i32>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct WatchedCounts {
+    observed_generation: Option<i64>,
+    replicas: Option<i32>,
+    available_replicas: Option<i32>,
+    conditions: Option<Vec<WatchedCondition>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct WatchedCondition {
+    #[serde(rename = "type")]
+    type_: String,
+    status: String,
+    message: Option<String>,
+}
+
+watched_as!(WatchedDeployment, k8s_openapi::api::apps::v1::Deployment);
+
+impl From<WatchedDeployment> for DeploymentFacts {
+    fn from(deployment: WatchedDeployment) -> Self {
+        let WatchedDeployment { metadata, spec, status } = deployment;
         let wanted = spec.replicas.unwrap_or(1);
         let replicas = status.replicas.unwrap_or_default();
-        let is_counted = status.observed_generation >= deployment.metadata.generation;
-        let failed = |condition: &k8s_openapi::api::apps::v1::DeploymentCondition| {
-            condition.type_ == "ReplicaFailure" && condition.status == "True"
-        };
+        let is_counted = status.observed_generation >= metadata.generation;
+        let failed = |condition: &WatchedCondition| condition.type_ == "ReplicaFailure" && condition.status == "True";
         let refused = status.conditions.into_iter().flatten().find(failed);
         DeploymentFacts {
-            meta: ChildMeta::new(&deployment.metadata),
-            revision: revision(&deployment.metadata),
-            hash: annotation(&deployment.metadata, names::ANNOTATION_REVISION_HASH),
+            meta: ChildMeta::new(&metadata),
+            revision: revision(&metadata),
+            hash: annotation(&metadata, names::ANNOTATION_REVISION_HASH),
             wanted,
             replicas,
             settled: is_counted && replicas <= wanted,
@@ -94,44 +124,15 @@ impl Child for RevisionFacts {
 
 /// A ControllerRevision as it comes from a watch. Its data is skipped over without recursion: what a user nested too deeply
 /// for the parser must not stop the watch of everybody's records.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
 pub struct WatchedRevision {
-    #[serde(default)]
     metadata: ObjectMeta,
-    #[serde(default)]
     revision: i64,
-    #[serde(default)]
     data: Option<Box<RawValue>>,
 }
 
-impl kube::Resource for WatchedRevision {
-    type DynamicType = ();
-    type Scope = NamespaceResourceScope;
-
-    fn kind(_: &()) -> Cow<'_, str> {
-        ControllerRevision::kind(&())
-    }
-
-    fn group(_: &()) -> Cow<'_, str> {
-        ControllerRevision::group(&())
-    }
-
-    fn version(_: &()) -> Cow<'_, str> {
-        ControllerRevision::version(&())
-    }
-
-    fn plural(_: &()) -> Cow<'_, str> {
-        ControllerRevision::plural(&())
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
+watched_as!(WatchedRevision, k8s_openapi::api::apps::v1::ControllerRevision);
 
 impl From<WatchedRevision> for RevisionFacts {
     fn from(revision: WatchedRevision) -> Self {
@@ -188,12 +189,29 @@ impl From<ServicePort> for PortFacts {
     }
 }
 
-impl From<Service> for RouteFacts {
-    fn from(service: Service) -> Self {
-        let spec = service.spec.unwrap_or_default();
+/// A Service as it comes from a watch.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct WatchedService {
+    metadata: ObjectMeta,
+    spec: WatchedRoute,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct WatchedRoute {
+    selector: Option<BTreeMap<String, String>>,
+    ports: Option<Vec<ServicePort>>,
+}
+
+watched_as!(WatchedService, k8s_openapi::api::core::v1::Service);
+
+impl From<WatchedService> for RouteFacts {
+    fn from(service: WatchedService) -> Self {
+        let WatchedService { metadata, spec } = service;
         let mut ports: Vec<PortFacts> = spec.ports.into_iter().flatten().map(PortFacts::from).collect();
         ports.sort();
-        RouteFacts { meta: ChildMeta::new(&service.metadata), selector: spec.selector.unwrap_or_default(), ports }
+        RouteFacts { meta: ChildMeta::new(&metadata), selector: spec.selector.unwrap_or_default(), ports }
     }
 }
 
@@ -212,9 +230,25 @@ impl Child for BudgetFacts {
     }
 }
 
-impl From<PodDisruptionBudget> for BudgetFacts {
-    fn from(budget: PodDisruptionBudget) -> Self {
-        let max_unavailable = match budget.spec.and_then(|spec| spec.max_unavailable) {
+/// A PodDisruptionBudget as it comes from a watch.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct WatchedBudget {
+    metadata: ObjectMeta,
+    spec: WatchedLimit,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct WatchedLimit {
+    max_unavailable: Option<IntOrString>,
+}
+
+watched_as!(WatchedBudget, k8s_openapi::api::policy::v1::PodDisruptionBudget);
+
+impl From<WatchedBudget> for BudgetFacts {
+    fn from(budget: WatchedBudget) -> Self {
+        let max_unavailable = match budget.spec.max_unavailable {
             Some(IntOrString::Int(number)) => number.to_string(),
             Some(IntOrString::String(part)) => part,
             None => String::new(),
@@ -250,7 +284,7 @@ mod tests {
 
     #[test]
     fn keeps_what_decisions_need() {
-        let deployment: Deployment = serde_json::from_value(json!({
+        let deployment: WatchedDeployment = serde_json::from_value(json!({
             "metadata": {"name": "d", "labels": {"trainyard.dev/revision": "3"}, "annotations": {"trainyard.dev/revision-hash": "h"}},
             "spec": {"replicas": 1, "selector": {}, "template": {}},
             "status": {"replicas": 2, "availableReplicas": 2, "conditions": [{"type": "ReplicaFailure", "status": "True", "message": "quota"}]},
@@ -261,7 +295,7 @@ mod tests {
         assert_eq!((facts.replicas, facts.available), (2, 1), "what was taken away serves no more");
         assert_eq!(facts.refused.as_deref(), Some("quota"));
 
-        let service: Service = serde_json::from_value(json!({
+        let service: WatchedService = serde_json::from_value(json!({
             "metadata": {"name": "s"},
             "spec": {"selector": {"a": "b"}, "ports": [{"port": 90, "name": "y"}, {"port": 80, "name": "x", "targetPort": "http"}]},
         }))

@@ -43,7 +43,7 @@ impl Service {
         let waiting = |holder: &Holder| {
             let stage = behind(&self.place, holder);
             if let Stage::Hindered(problem) = &stage {
-                tracing::warn!("doing nothing: {problem}");
+                tracing::warn!(holder = holder.identity, "doing nothing: {problem}");
             }
             self.health.set(self.scope(), stage);
         };
@@ -61,9 +61,7 @@ impl Service {
             let problem = match &look {
                 Look::Alone => return,
                 Look::Beside(Rival { namespace, holder }) => format!(
-                    "another operator serves the whole cluster: {holder}, by its Lease {namespace}/{name}; uninstall one of the \
-                     two, or have this one serve only some namespaces (--namespaces); if the other is dead, this one begins by \
-                     itself once that Lease has run out"
+                    "another operator serves the whole cluster: {holder}, by its Lease {namespace}/{name}; {BESIDE}"
                 ),
                 Look::Failed(message) => {
                     format!("whether another operator serves the whole cluster could not be seen: {message}")
@@ -72,25 +70,38 @@ impl Service {
             if news.is_new(&problem, Instant::now()) {
                 tracing::warn!("doing nothing: {problem}");
             }
-            self.health.set(self.scope(), Stage::Hindered(problem));
+            self.health.set(self.scope(), Stage::Hindered(for_everyone(&look).to_owned()));
             sleep(census.pause()).await;
             look = census.look().await;
         }
     }
 }
 
-/// What it means that another holds the Lease we contend for.
+/// What to do about another operator of the whole cluster.
+const BESIDE: &str = "uninstall one of the two, or have this one serve only some namespaces (--namespaces); if the other is dead, \
+                      this one begins by itself once that Lease has run out";
+
+/// What `/readyz` says: whoever reaches the probes' port need not know what is in other namespaces. The log has it all.
+fn for_everyone(look: &Look) -> &'static str {
+    match look {
+        Look::Alone => "",
+        Look::Beside(_) => "another operator serves the whole cluster; the log names its Lease and what to do",
+        Look::Failed(_) => "whether another operator serves the whole cluster could not be seen; the log says why",
+    }
+}
+
+/// What it means that another holds the Lease we contend for. Who it is stays out of it, since `/readyz` says the same.
 fn behind(place: &LeasePlace, holder: &Holder) -> Stage {
-    let Holder { identity, serves_other_scope } = holder;
+    let Holder { serves_other_scope, .. } = holder;
     let LeasePlace { namespace, .. } = place;
     match &place.scope {
         _ if !serves_other_scope => Stage::Standby,
         Scope::Cluster => Stage::Hindered(format!(
-            "Lease {place} is held by {identity}, which serves only some namespaces, {namespace} among them (--namespaces); \
+            "Lease {place} is held by an operator that serves only some namespaces, {namespace} among them (--namespaces); \
              install this operator in another namespace, or uninstall that one"
         )),
         Scope::Namespace(_) => Stage::Hindered(format!(
-            "Lease {place} is held by {identity}, which serves the whole cluster from this namespace; leave {namespace} out \
+            "Lease {place} is held by an operator that serves the whole cluster from this namespace; leave {namespace} out \
              of --namespaces, or uninstall that one"
         )),
     }
@@ -107,6 +118,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn probes_name_no_other_lease() {
+        let rival = Rival { namespace: "team-a".to_owned(), holder: "team-a-pod".to_owned() };
+        for look in [Look::Beside(rival), Look::Failed("leases in team-a are forbidden".to_owned())] {
+            assert!(!for_everyone(&look).contains("team-a"), "{look:?}");
+        }
+    }
+
+    #[test]
     fn a_standby_waits_for_its_own_kind_only() {
         let serving = |scope| LeasePlace { namespace: "a".to_owned(), name: "trainyard".to_owned(), scope };
         let namespace = || Scope::Namespace("a".to_owned());
@@ -120,7 +139,7 @@ mod tests {
             match (behind(&serving(scope.clone()), &holder), remedy) {
                 (Stage::Standby, None) => {}
                 (Stage::Hindered(problem), Some(remedy)) => {
-                    assert!(problem.starts_with("Lease a/trainyard is held by other, "), "{problem}");
+                    assert!(problem.starts_with("Lease a/trainyard is held by an operator that "), "{problem}");
                     assert!(problem.contains(remedy), "{problem}");
                 }
                 (stage, _) => panic!("{scope}, {serves_other_scope}: {stage:?}"),

@@ -145,6 +145,11 @@ struct ServedKindLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WatchedKindLabels {
+    kind: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct BuildLabels {
     version: &'static str,
     commit: &'static str,
@@ -164,6 +169,7 @@ pub struct Metrics {
     leader: Family<ScopeLabels, Gauge>,
     namespaces_left_alone: Gauge,
     missing_fields: Family<ServedKindLabels, Gauge>,
+    unreadable_objects: Family<WatchedKindLabels, Counter>,
 }
 
 impl Metrics {
@@ -179,6 +185,7 @@ impl Metrics {
             leader: Family::default(),
             namespaces_left_alone: Gauge::default(),
             missing_fields: Family::default(),
+            unreadable_objects: Family::default(),
         };
         metrics.register();
         metrics
@@ -221,6 +228,11 @@ impl Metrics {
             "Fields of this version that the installed CRD lacks",
             self.missing_fields.clone(),
         );
+        registry.register(
+            "unreadable_objects",
+            "Times that a list or watch showed an object that cannot be read",
+            self.unreadable_objects.clone(),
+        );
         let build = Info::new(BuildLabels { version: VERSION, commit: COMMIT.unwrap_or_default() });
         registry.register("build", "The version that runs, and its git commit where the build was told of it", build);
     }
@@ -262,6 +274,11 @@ impl Metrics {
         self.missing_fields.get_or_create(&labels).set(i64::try_from(number).unwrap_or(i64::MAX));
     }
 
+    /// A list or watch showed an object of that kind that cannot be read.
+    pub fn unreadable(&self, kind: &str) {
+        self.unreadable_objects.get_or_create(&WatchedKindLabels { kind: kind.to_owned() }).inc();
+    }
+
     /// Everything, as [`OPENMETRICS`].
     pub fn text(&self) -> String {
         let mut out = String::new();
@@ -293,6 +310,7 @@ mod tests {
         metrics.set_leader("team-a", false);
         metrics.set_namespaces_left_alone(3);
         metrics.set_missing_fields(Resource::ModelDeployment, 2);
+        metrics.unreadable("Pod");
         metrics.text()
     }
 
@@ -311,6 +329,7 @@ mod tests {
             r#"trainyard_leader{scope="team-a"} 0"#,
             "trainyard_namespaces_left_alone 3",
             r#"trainyard_missing_fields{kind="ModelDeployment"} 2"#,
+            r#"trainyard_unreadable_objects_total{kind="Pod"} 1"#,
             &build,
         ];
         for sample in samples {
@@ -325,6 +344,7 @@ mod tests {
             "leader",
             "namespaces_left_alone",
             "missing_fields",
+            "unreadable_objects",
             "build",
         ];
         for family in families {

@@ -1,9 +1,6 @@
 //! The controller of ModelDeployments: what it watches, and what it reconciles by.
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Service;
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt;
 
 use super::caches::Caches;
@@ -16,7 +13,7 @@ use crate::cluster::pod::WatchedPod;
 use crate::cluster::port::ApiError;
 use crate::cluster::reconcile::Reconciled;
 use crate::cluster::watch::{Shared, locked};
-use crate::cluster::workload::WatchedRevision;
+use crate::cluster::workload::{WatchedBudget, WatchedDeployment, WatchedRevision, WatchedService};
 use crate::names::LABEL_DEPLOYMENT;
 use crate::server::metrics::Kind;
 
@@ -27,10 +24,10 @@ impl Controlled for ModelDeployment {
     fn feed_children(feeding: &Feeding<Caches>) -> Vec<Fed> {
         vec![
             feeding.watch::<WatchedPod, _>(LABEL_DEPLOYMENT, |caches| &mut caches.pods),
-            feeding.watch::<Deployment, _>(LABEL_DEPLOYMENT, |caches| &mut caches.deployments),
+            feeding.watch::<WatchedDeployment, _>(LABEL_DEPLOYMENT, |caches| &mut caches.deployments),
             feeding.watch::<WatchedRevision, _>(LABEL_DEPLOYMENT, |caches| &mut caches.revisions),
-            feeding.watch::<Service, _>(LABEL_DEPLOYMENT, |caches| &mut caches.routes),
-            feeding.watch::<PodDisruptionBudget, _>(LABEL_DEPLOYMENT, |caches| &mut caches.budgets),
+            feeding.watch::<WatchedService, _>(LABEL_DEPLOYMENT, |caches| &mut caches.routes),
+            feeding.watch::<WatchedBudget, _>(LABEL_DEPLOYMENT, |caches| &mut caches.budgets),
         ]
     }
 

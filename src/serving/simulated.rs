@@ -4,9 +4,6 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Service;
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use serde_json::Value;
 
 use super::caches::Caches;
@@ -16,7 +13,7 @@ use crate::api::ModelDeployment;
 use crate::cluster::index::OwnerKey;
 use crate::cluster::pod::WatchedPod;
 use crate::cluster::port::{ObjectId, Resource};
-use crate::cluster::workload::WatchedRevision;
+use crate::cluster::workload::{WatchedBudget, WatchedDeployment, WatchedRevision, WatchedService};
 use crate::names;
 use crate::testing::json;
 use crate::testing::operator::{Delivery, SimulatedOperator};
@@ -45,13 +42,15 @@ impl SimulatedOperator for Operator {
         let concerned = match resource {
             Resource::ModelDeployment => return self.deliver_deployments(&delivery),
             Resource::Pod => delivery.feed_children(&mut caches.pods, |pod: WatchedPod| pod.into()),
-            Resource::Deployment => delivery.feed_children(&mut caches.deployments, |child: Deployment| child.into()),
+            Resource::Deployment => {
+                delivery.feed_children(&mut caches.deployments, |child: WatchedDeployment| child.into())
+            }
             Resource::ControllerRevision => {
                 delivery.feed_children(&mut caches.revisions, |record: WatchedRevision| record.into())
             }
-            Resource::Service => delivery.feed_children(&mut caches.routes, |service: Service| service.into()),
+            Resource::Service => delivery.feed_children(&mut caches.routes, |service: WatchedService| service.into()),
             Resource::PodDisruptionBudget => {
-                delivery.feed_children(&mut caches.budgets, |budget: PodDisruptionBudget| budget.into())
+                delivery.feed_children(&mut caches.budgets, |budget: WatchedBudget| budget.into())
             }
             _ => return Vec::new(),
         };

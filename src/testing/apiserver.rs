@@ -6,6 +6,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::faults::{CrashPoint, Fate};
 use super::json;
@@ -21,13 +22,14 @@ impl ApiServer for World {
         Ok(state.objects.get(id).map(|object| Value::clone(object)))
     }
 
-    async fn list(
+    async fn list<T: Send>(
         &self,
         resource: Resource,
         namespace: &str,
         label: &str,
         value: &str,
-    ) -> Result<Vec<Value>, ApiError> {
+        read: fn(&RawValue) -> T,
+    ) -> Result<Vec<T>, ApiError> {
         self.arrive().await;
         let mut state = self.state();
         state.read_goes_through(&ObjectId::new(resource, namespace, "*"))?;
@@ -35,7 +37,8 @@ impl ApiServer for World {
             (id.resource, id.namespace.as_str(), json::label(object, label)) == (resource, namespace, Some(value))
         };
         let found = state.objects.iter().filter(|(id, object)| wanted(id, object));
-        Ok(found.map(|(_, object)| Value::clone(object)).collect())
+        let text = |object: &Value| to_raw_value(object).expect("a tree is JSON");
+        Ok(found.map(|(_, object)| read(&text(object))).collect())
     }
 
     async fn create(&self, resource: Resource, namespace: &str, object: &Value) -> Result<(), ApiError> {

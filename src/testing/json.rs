@@ -2,8 +2,14 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::cluster::port::{ObjectId, Resource};
+
+/// The tree of a text that was made from one.
+pub(crate) fn tree(text: &RawValue) -> Value {
+    serde_json::from_str(text.get()).expect("the simulated cluster's objects are trees")
+}
 
 /// What a path such as `/spec/containers/0/name` leads to.
 ///

@@ -157,7 +157,7 @@ fn reads_show_the_present_and_are_counted() {
     let owner = create_job(&world);
     create(&world, &pod("a", &owner)).expect("the name is free");
     assert!(world.plant(&pod_id("b"), &job(), json!({})));
-    let listed = block_on(ApiServer::list(&world, Resource::Pod, "team", "trainyard.dev/job", "digits"));
+    let listed = block_on(ApiServer::list(&world, Resource::Pod, "team", "trainyard.dev/job", "digits", json::tree));
     assert_eq!(listed.map(|pods| pods.len()), Ok(1));
     assert_eq!(block_on(world.read(&pod_id("c"))), Ok(None));
     assert_eq!(world.reads().len(), 2);

@@ -20,6 +20,7 @@ fn exposed() -> BTreeSet<String> {
     metrics.change_queue_depth(Kind::TrainingJob, 1);
     metrics.set_leader("cluster", true);
     metrics.set_missing_fields(Resource::TrainingJob, 1);
+    metrics.unreadable("Pod");
     let text = metrics.text();
     let samples = text.lines().filter(|line| !line.starts_with('#'));
     let name = |line: &str| line.split(['{', ' ']).next().unwrap_or_default().to_owned();

@@ -10,9 +10,12 @@ use serde_json::json;
 
 use super::*;
 use crate::api::TrainingJob;
+use crate::cluster::execute::{Executed, execute};
+use crate::cluster::guard::Guarded;
 use crate::cluster::lease::{LeaseHolder, LeasePlace, LeaseTimes};
+use crate::cluster::plan::Check;
 use crate::cluster::port::EventType;
-use crate::cluster::reconcile::is_behind;
+use crate::cluster::reconcile::{is_behind, report_unreadable};
 use crate::cluster::scope::Scope;
 use crate::training;
 
@@ -123,7 +126,7 @@ async fn requests_have_the_shape_that_the_apiserver_expects() {
 }
 
 #[tokio::test]
-async fn lists_follow_their_pages_and_name_their_objects() {
+async fn lists_follow_their_pages() {
     let pages = Arc::new(Mutex::new(Vec::new()));
     let seen = pages.clone();
     let answer = move |uri: Uri| async move {
@@ -134,10 +137,10 @@ async fn lists_follow_their_pages_and_name_their_objects() {
     };
     let client = kube::Client::new(Router::new().fallback(answer), "default");
     let api = ApiClient::new(client, LeaseGate::always(), Territory::undisputed(), Arc::new(Metrics::new()));
-    let objects = api.list(Resource::Pod, "train", "trainyard.dev/job", "digits").await.unwrap();
-    let pod = |name: &str| json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}});
-    assert_eq!(objects, [pod("a"), pod("b")]);
-    let first = "/api/v1/namespaces/train/pods?labelSelector=trainyard.dev%2Fjob%3Ddigits&limit=500";
+    let read = |text: &RawValue| text.get().to_owned();
+    let objects = api.list(Resource::Pod, "train", "trainyard.dev/job", "digits", read).await.unwrap();
+    assert_eq!(objects, [r#"{"metadata":{"name":"a"}}"#, r#"{"metadata":{"name":"b"}}"#]);
+    let first = "/api/v1/namespaces/train/pods?labelSelector=trainyard.dev%2Fjob%3Ddigits&limit=16";
     assert_eq!(*pages.lock().unwrap(), [first.to_owned(), format!("{first}&continue=t%2B%3D%2F")]);
 }
 
@@ -249,4 +252,85 @@ async fn a_client_can_be_built_and_its_limits_are_set() {
     assert_eq!(config.read_timeout, Some(SILENCE_LIMIT));
     assert!(config.reset_reader_on_write);
     kube::Client::try_from(config).expect("TLS needs a default crypto provider");
+}
+
+/// An apiserver that answers everything with this text.
+fn saying(text: String) -> ApiClient {
+    let client = kube::Client::new(Router::new().fallback(move || async move { text }), "default");
+    ApiClient::new(client, LeaseGate::always(), Territory::undisputed(), Arc::new(Metrics::new()))
+}
+
+#[tokio::test]
+async fn a_poisoned_child_counts_as_there_for_its_owner_and_for_nobody_else() {
+    let deep = format!("{}1{}", r#"{"f:a":"#.repeat(5_000), "}".repeat(5_000));
+    let managed = format!(r#""managedFields": [{{"time": "9999-12-31T23:59:59Z", "fieldsV1": {deep}}}]"#);
+    let owner = |uid| {
+        format!(
+            r#""ownerReferences": [{{"apiVersion": "v1", "kind": "TrainingJob", "name": "digits", "uid": "{uid}", "controller": true}}]"#
+        )
+    };
+    let pod = |owner: String, status: &str| {
+        let labels = r#""labels": {"trainyard.dev/job": "digits", "trainyard.dev/attempt": "1"}"#;
+        format!(
+            r#"{{"metadata": {{"name": "p", {labels}, {managed}, {owner}}}, "spec": {{"x": {deep}}}, "status": {status}}}"#
+        )
+    };
+    let check =
+        Check::PodsAreGone { owner: job(), owner_uid: Some("u".to_owned()), below_attempt: 2, absent: Vec::new() };
+    let is_doubted = |executed| matches!(executed, Ok(Executed::Doubted(..)));
+    for (what, pod, blocks) in [
+        ("another's, unreadable", pod(owner("v"), r#"{"podIPs": 5}"#), false),
+        ("nobody's, unreadable", pod(r#""ownerReferences": 7"#.to_owned(), r#"{"podIPs": 5}"#), false),
+        ("ours, readable, ended", pod(owner("u"), r#"{"phase": "Succeeded"}"#), false),
+        ("ours, readable, runs", pod(owner("u"), r#"{"phase": "Running"}"#), true),
+        ("ours, unreadable", pod(owner("u"), r#"{"phase": "Succeeded", "podIPs": 5}"#), true),
+        ("no object", "7".to_owned(), false),
+    ] {
+        let api = saying(format!(r#"{{"metadata": {{}}, "items": [{pod}]}}"#));
+        assert_eq!(is_doubted(execute(&api, std::slice::from_ref(&check), &[]).await), blocks, "{what}");
+    }
+
+    // Reads of one object alike: our own with deep metadata, and a pod that is to have ended.
+    let meta = format!(r#"{{"name": "digits", "uid": "u", "resourceVersion": "7", {managed}}}"#);
+    let current = Check::OwnerIsCurrent { id: job(), uid: "u".to_owned(), resource_version: "7".to_owned() };
+    let api = saying(format!(r#"{{"metadata": {meta}, "spec": {{"x": {deep}}}}}"#));
+    assert_eq!(execute(&api, &[current], &[]).await, Ok(Executed::Done));
+    let ended = [Check::PodHasEnded { id: ObjectId::new(Resource::Pod, "train", "digits-0") }];
+    for (status, blocks) in [(r#"{"phase": "Failed"}"#, false), (r#"{"phase": "Failed", "podIPs": 5}"#, true)] {
+        let api = saying(pod(owner("u"), status));
+        assert_eq!(is_doubted(execute(&api, &ended, &[]).await), blocks, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_of_an_answer_is_not_quoted() {
+    let secret = r#"{"metadata": {"resourceVersion": ["canary"]}}"#;
+    match saying(secret.to_owned()).patch_status(&job(), &json!({})).await {
+        Err(ApiError::Unavailable(message)) => assert!(!message.contains("canary"), "{message}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_object_whose_status_cannot_be_read_says_so_once_and_what_was_finished_stays() {
+    let late = "9999-12-31T23:59:59Z";
+    let condition = |type_: &str| json!({"type": type_, "status": "True", "reason": "R", "message": "", "lastTransitionTime": late});
+    for (conditions, is_told) in
+        [(json!([]), true), (json!([condition("Complete")]), true), (json!([condition("Finished")]), false)]
+    {
+        let job = json!({
+            "metadata": {"name": "digits", "namespace": "train", "uid": "u", "generation": 1, "resourceVersion": "7"},
+            "spec": {"framework": "none", "template": {"spec": {"containers": [{"name": "main"}]}}},
+            "status": {"startTime": late, "conditions": conditions},
+        });
+        let job: Guarded<TrainingJob> = serde_json::from_value(job).unwrap();
+        let unreadable = job.0.unwrap_err();
+        let fake = Fake::answering(200, json!({"metadata": {"resourceVersion": "8"}}));
+        report_unreadable::<_, TrainingJob>(&fake.api, &unreadable, Timestamp::now()).await.unwrap();
+        assert_eq!(fake.sent.lock().unwrap().len(), usize::from(is_told), "{conditions}");
+        if is_told {
+            let message = fake.one().body["status"]["message"].as_str().unwrap().to_owned();
+            assert!(message.contains("status: ") && message.contains("nobody but the operator"), "{message}");
+        }
+    }
 }

@@ -1,13 +1,17 @@
 //! Looking for other operators of the whole cluster, before leading.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use kube::api::ListParams;
 
+use super::decision::Record;
 use super::rivals::{Rival, Rivals};
-use super::{LeasePlace, LeaseTimes, foreign_record, is_claim};
+use super::{Lease, LeasePlace, LeaseTimes, foreign_record, is_claim, short};
+
+/// Leases of a page.
+const PAGE: u32 = 20;
 
 /// What a look at the other Leases came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,19 +42,31 @@ impl Census {
     /// that was just acquired still holds afterwards.
     pub async fn look(&mut self) -> Look {
         // The field selector is what lets the right be limited to Leases of that name.
-        let named = ListParams::default().fields(&format!("metadata.name={}", self.own.name));
+        let named = ListParams::default().fields(&format!("metadata.name={}", self.own.name)).limit(PAGE);
         let limit = self.times.request_limit;
-        let leases = match tokio::time::timeout(limit, self.leases.list(&named)).await {
+        let leases = match tokio::time::timeout(limit, self.list(named)).await {
             Ok(Ok(leases)) => leases,
             Ok(Err(error)) => return Look::Failed(unseen(&error, &self.own.name)),
             Err(_) => return Look::Failed(format!("no answer within {limit:?}")),
         };
-        let others = leases.items.iter().filter(|lease| !is_claim(lease)).filter_map(|lease| {
-            let namespace = lease.metadata.namespace.clone()?;
-            (namespace != self.own.namespace).then(|| (namespace, foreign_record(lease, self.times.duration)))
-        });
-        let others = others.collect();
-        self.rivals.judge(&others, Instant::now()).map_or(Look::Alone, Look::Beside)
+        self.rivals.judge(&leases, Instant::now()).map_or(Look::Alone, Look::Beside)
+    }
+
+    /// Who holds the Leases of other operators of the whole cluster, by namespace. A Lease may hold a megabyte of annotations,
+    /// so few are asked for at a time.
+    async fn list(&self, mut asked: ListParams) -> kube::Result<BTreeMap<String, Record>> {
+        let mut others = BTreeMap::new();
+        loop {
+            let page = self.leases.list(&asked).await?;
+            others.extend(page.items.iter().filter(|lease| !is_claim(lease)).filter_map(|lease| {
+                let namespace = lease.metadata.namespace.clone()?;
+                (namespace != self.own.namespace).then(|| (namespace, foreign_record(lease, self.times.duration)))
+            }));
+            match page.metadata.continue_.filter(|next| !next.is_empty()) {
+                Some(next) => asked = asked.continue_token(&next),
+                None => return Ok(others),
+            }
+        }
     }
 
     /// A pause between two looks: not the same for two operators that met each other, or they would meet again.
@@ -65,8 +81,8 @@ pub(super) fn unseen(error: &kube::Error, name: &str) -> String {
         kube::Error::Api(status) if status.code == 403 => format!(
             "{}; give this operator a ClusterRole with list and watch of leases (coordination.k8s.io) named {name}, as its \
              chart does",
-            status.message
+            short(&status.message)
         ),
-        error => error.to_string(),
+        error => short(&error.to_string()),
     }
 }

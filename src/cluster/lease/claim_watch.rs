@@ -6,17 +6,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures::StreamExt;
-use k8s_openapi::api::coordination::v1::Lease;
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::{self, Event};
 use kube::{Api, ResourceExt};
 
 use super::census::unseen;
 use super::claims::Claims;
 use super::gate::LeaseGate;
-use super::{LeasePlace, LeaseTimes, foreign_record, is_claim, resource_version};
+use super::{Lease, LeasePlace, LeaseTimes, foreign_record, is_claim, resource_version, short};
+use crate::cluster::guard::Guarded;
 use crate::cluster::news::News;
 use crate::cluster::territory::{Change, Territory};
+use crate::cluster::watch::events::events;
+use crate::cluster::watch::shared::Watches;
 use crate::server::metrics::Metrics;
 
 /// A watch of the Leases of our name in the whole cluster.
@@ -31,6 +32,8 @@ pub struct ClaimWatch {
     pub territory: Territory,
     /// Told how many there are.
     pub metrics: Arc<Metrics>,
+    /// What it shares with other watches.
+    pub watches: Watches,
 }
 
 /// What is known between two events.
@@ -56,20 +59,20 @@ impl ClaimWatch {
     pub async fn run(self, client: kube::Client) {
         self.gate.count_what_is_shown();
         let named = watcher::Config::default().fields(&format!("metadata.name={}", self.own.name));
-        let leases = Api::<Lease>::all(client);
-        let begin = || watcher(leases.clone(), named.clone()).default_backoff().boxed();
-        let (mut events, mut known) = (begin(), Known::default());
+        let leases = Api::<Guarded<Lease>>::all(client);
+        let begin = || events(leases.clone(), named.clone(), self.watches.clone()).boxed();
+        let (mut shows, mut known) = (begin(), Known::default());
         let mut too_late = Instant::now() + self.times.renew_deadline;
         loop {
             let event = tokio::select! {
-                Some(event) = events.next() => Some(event),
+                Some(event) = shows.next() => Some(event),
                 () = until(known.claims.next_end()) => None,
                 () = until(Some(too_late)) => {
                     let now = Instant::now();
                     let problem = self.problem(&known);
                     self.warn(&mut known, &problem, now);
                     self.territory.set_deaf(Some(problem));
-                    (events, too_late) = (begin(), now + self.times.renew_deadline);
+                    (shows, too_late) = (begin(), now + self.times.renew_deadline);
                     None
                 }
             };
@@ -101,13 +104,14 @@ impl ClaimWatch {
     }
 
     /// Answers the resourceVersion of our own Lease that is shown with all that came before.
-    fn take_in(&self, known: &mut Known, event: Event<Lease>, now: Instant) -> Option<String> {
+    fn take_in(&self, known: &mut Known, event: Event<Guarded<Lease>>, now: Instant) -> Option<String> {
         match event {
             Event::Init => {
                 (known.listed, known.own_listed) = (BTreeSet::new(), None);
                 None
             }
             Event::InitApply(lease) => {
+                let lease = lease.or_bare();
                 let own = self.note(known, &lease, now);
                 known.listed.extend(lease.namespace().filter(|_| is_claim(&lease)));
                 known.own_listed = own.or(known.own_listed.take());
@@ -119,7 +123,7 @@ impl ClaimWatch {
                 known.own_listed.take()
             }
             Event::Apply(lease) => {
-                let own = self.note(known, &lease, now);
+                let own = self.note(known, &lease.or_bare(), now);
                 // Not with a list: the watch after it may be as silent as the one before.
                 if own.is_some() && known.trouble.settle() {
                     tracing::info!("the watch of Leases named {} shows our renewals again", self.own.name);
@@ -151,7 +155,7 @@ impl ClaimWatch {
         use watcher::Error::{InitialListFailed, WatchStartFailed};
         match error {
             InitialListFailed(error) | WatchStartFailed(error) => unseen(error, &self.own.name),
-            error => error.to_string(),
+            error => short(&error.to_string()),
         }
     }
 

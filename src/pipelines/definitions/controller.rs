@@ -8,7 +8,6 @@ use super::reconcile::reconcile;
 use crate::api::{Pipeline, PipelineRun};
 use crate::cluster::client::ApiClient;
 use crate::cluster::controller::{Controlled, Fed, Feeding};
-use crate::cluster::guard::Guarded;
 use crate::cluster::index::OwnedIndex;
 use crate::cluster::port::ApiError;
 use crate::cluster::reconcile::Reconciled;
@@ -21,7 +20,7 @@ impl Controlled for Pipeline {
 
     fn feed_children(feeding: &Feeding<Self::Caches>) -> Vec<Fed> {
         // Runs are the user's own objects: all of them, whatever their labels.
-        vec![feeding.watch::<Guarded<PipelineRun>, _>("", |runs| runs)]
+        vec![feeding.watch_own::<PipelineRun, _>("", |runs| runs)]
     }
 
     async fn reconcile(

@@ -12,7 +12,6 @@ use super::status::is_finished;
 use crate::api::{ModelDeployment, PipelineRun, TrainingJob};
 use crate::cluster::client::ApiClient;
 use crate::cluster::controller::{Controlled, Fed, Feeding};
-use crate::cluster::guard::Guarded;
 use crate::cluster::pod::WatchedPod;
 use crate::cluster::port::ApiError;
 use crate::cluster::reconcile::Reconciled;
@@ -28,8 +27,8 @@ impl Controlled for PipelineRun {
     fn feed_children(feeding: &Feeding<Caches>) -> Vec<Fed> {
         vec![
             feeding.watch::<WatchedPod, _>(LABEL_RUN, |caches| &mut caches.pods),
-            feeding.watch::<Guarded<TrainingJob>, _>(LABEL_RUN, |caches| &mut caches.jobs),
-            feeding.watch::<Guarded<ModelDeployment>, _>(LABEL_RUN, |caches| &mut caches.deployments),
+            feeding.watch_own::<TrainingJob, _>(LABEL_RUN, |caches| &mut caches.jobs),
+            feeding.watch_own::<ModelDeployment, _>(LABEL_RUN, |caches| &mut caches.deployments),
             feeding.watch::<WatchedRevision, _>(LABEL_RUN, |caches| &mut caches.records),
             feeding.watch::<PartialObjectMeta<PersistentVolumeClaim>, _>(LABEL_RUN, |caches| &mut caches.claims),
         ]

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use super::*;
 use crate::cluster::territory::Territory;
 use crate::cluster::watch::Filled;
+use crate::cluster::watch::shared::Watches;
 use crate::server::metrics::Metrics;
 
 fn claim_to(namespace: &str) -> LeasePlace {
@@ -36,9 +37,18 @@ fn listing(answer: Answer) -> kube::Client {
     let router = Router::new().fallback(move |uri: Uri| async move {
         let query = uri.query().unwrap_or_default();
         assert!(query.contains("fieldSelector=metadata.name%3Doperator"), "the right is limited by name: {query}");
-        if query.contains("watch=") { pending().await } else { answer }
+        match query {
+            _ if query.contains("sendInitialEvents") => no_streamed_lists(),
+            _ if query.contains("watch=") => pending().await,
+            _ => answer,
+        }
     });
     kube::Client::new(router, "train")
+}
+
+/// As Kubernetes 1.33 answers.
+fn no_streamed_lists() -> Answer {
+    status(StatusCode::UNPROCESSABLE_ENTITY, "Invalid")
 }
 
 fn leases(items: &[Value]) -> Answer {
@@ -160,7 +170,9 @@ fn claim_watch(renewed: &str) -> (ClaimWatch, LeaseGate, Territory) {
     gate.count_what_is_shown();
     gate.open(Instant::now(), renewed);
     assert!(!gate.holds(), "the watch has shown nothing yet");
-    let watch = ClaimWatch { own: place(), times: TIMES, gate: gate.clone(), territory: territory.clone(), metrics };
+    let watches = Watches::new(metrics.clone());
+    let (own, territories) = (place(), territory.clone());
+    let watch = ClaimWatch { own, times: TIMES, gate: gate.clone(), territory: territories, metrics, watches };
     (watch, gate, territory)
 }
 
@@ -199,7 +211,11 @@ async fn a_watch_that_falls_silent_is_begun_anew() {
     let router = Router::new().fallback({
         let (lists, goes_on) = (lists.clone(), goes_on.clone());
         move |uri: Uri| async move {
-            if uri.query().unwrap_or_default().contains("watch=") {
+            let query = uri.query().unwrap_or_default();
+            if query.contains("sendInitialEvents") {
+                return no_streamed_lists();
+            }
+            if query.contains("watch=") {
                 pending().await
             }
             let count = lists.fetch_add(1, Ordering::SeqCst);

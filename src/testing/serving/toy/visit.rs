@@ -70,7 +70,7 @@ impl<const MISTAKE: u8> Visit<'_, MISTAKE> {
 
     async fn children(&self, resource: Resource) -> Result<Numbered, ApiError> {
         let (namespace, name) = (&self.key.namespace, &self.key.name);
-        let listed = ApiServer::list(self.api, resource, namespace, names::LABEL_DEPLOYMENT, name).await?;
+        let listed = ApiServer::list(self.api, resource, namespace, names::LABEL_DEPLOYMENT, name, json::tree).await?;
         Ok(self.numbered(listed.into_iter()))
     }
 
@@ -218,8 +218,8 @@ impl<const MISTAKE: u8> Visit<'_, MISTAKE> {
         deployments: &mut Numbered,
     ) -> Result<(), ApiError> {
         if MISTAKE == VIOLENT && self.reconciles.is_multiple_of(16) {
-            let pods =
-                self.api.list(Resource::Pod, &self.key.namespace, names::LABEL_DEPLOYMENT, &self.key.name).await?;
+            let (namespace, label) = (&self.key.namespace, names::LABEL_DEPLOYMENT);
+            let pods = self.api.list(Resource::Pod, namespace, label, &self.key.name, json::tree).await?;
             if let Some(pod) = pods.first() {
                 self.api.delete(&json::id(Resource::Pod, pod), json::uid(pod), None).await?;
             }
