@@ -1,8 +1,12 @@
 # The operator's image, for those who have Docker; `cargo run -p e2e -- image` makes one that runs and says the same, without.
 #
-#   docker build --build-arg COMMIT="$(git rev-parse HEAD)" --tag localhost/trainyard/trainyard:0.1.0 .
+#   docker build --build-arg RUST_DIGEST=sha256:... --build-arg COMMIT="$(git rev-parse HEAD)" --tag localhost/trainyard/trainyard:0.1.0 .
+#
+# The digest is required: a tag can be moved, a digest cannot. `docker buildx imagetools inspect rust:1.95-bookworm` prints it. The
+# operator's image is built from nothing, so all that it has from this one is what its compiler made.
+ARG RUST_DIGEST
 
-FROM rust:1.95-bookworm AS build
+FROM rust:1.95-bookworm@${RUST_DIGEST} AS build
 # Compiles the C code of dependencies against musl.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends musl-tools \

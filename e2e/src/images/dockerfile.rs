@@ -52,6 +52,10 @@ fn its_labels_are_those_of_the_archive() {
 fn it_builds_what_the_package_is_with_the_oldest_rust_that_can() {
     let base = DOCKERFILE.lines().find_map(|line| line.strip_prefix("FROM rust:")).unwrap();
     assert!(base.starts_with(&format!("{}-", field("rust-version"))), "{base}");
+    assert!(
+        base.contains("@${RUST_DIGEST} ") && DOCKERFILE.contains("\nARG RUST_DIGEST\n"),
+        "pinned, without a default"
+    );
     assert_eq!(labels(&Revision::default(), None)["org.opencontainers.image.description"], field("description"));
     assert_eq!(env!("CARGO_PKG_VERSION"), field("version"), "the operator's version is that of this package");
 }
