@@ -24,7 +24,8 @@ use super::backoff::{Backoff, CONFLICT_DELAY};
 use super::client::ApiClient;
 use super::guard::Guarded;
 use super::index::{Child, OwnedIndex, OwnerKey};
-use super::managed::Managed;
+use super::load::{Activity, extra_wait};
+use super::managed::{Managed, Remembers};
 use super::port::ApiError;
 use super::reconcile::{Reconciled, report_unreadable};
 use super::scope::Scope;
@@ -183,6 +184,7 @@ pub async fn run<O: Controlled>(options: Options, shutdown: impl Future<Output =
         memories: Mutex::default(),
         backoff: Mutex::new(Backoff::new(rand::random())),
         queued: Mutex::default(),
+        activity: Mutex::new(Activity::new(Instant::now())),
     });
 
     let (triggers, children_changed) = mpsc::channel(TRIGGER_BUFFER);
@@ -337,6 +339,7 @@ struct Context<O: Controlled> {
     backoff: Mutex<Backoff<Key>>,
     /// Objects that wait for their turn, for the queue's depth.
     queued: Mutex<HashSet<Key>>,
+    activity: Mutex<Activity>,
 }
 
 fn key<O: Managed>(object: &Guarded<O>) -> Key {
@@ -396,6 +399,8 @@ impl<O: Controlled> Context<O> {
     async fn reconcile(&self, guarded: &Guarded<O>, now: Timestamp) -> Result<Reconciled, ApiError> {
         let uid = guarded.uid().unwrap_or_default();
         let mut memory = locked(&self.memories).remove(&uid).unwrap_or_default();
+        let active = locked(&self.activity).note(&uid, Instant::now());
+        memory.writes().extra_wait = extra_wait(active);
         let result = match &guarded.0 {
             Ok(object) => O::reconcile(&self.api, object, &self.caches, &mut memory, now).await,
             Err(unreadable) => report_unreadable::<_, O>(&self.api, unreadable, now).await,

@@ -12,6 +12,7 @@ pub mod execute;
 pub mod guard;
 pub mod index;
 pub mod lease;
+pub mod load;
 pub mod managed;
 pub mod news;
 pub mod plan;

@@ -26,6 +26,8 @@ pub struct Writes {
     pub published_at: Option<Timestamp>,
     /// When this process first looked at the owner.
     pub noticed_at: Option<Timestamp>,
+    /// How much longer than usual a status that can wait should wait, since the controller is busy.
+    pub extra_wait: SignedDuration,
     /// What the apiserver would not create, and until when we do not ask again.
     pub refusal: Option<Refusal>,
     /// Writes that may or may not have been carried out, and the version that each change was decided upon.

@@ -16,6 +16,7 @@ use super::{definitions, runs};
 use crate::api::{ModelDeployment, Pipeline, PipelineRun, TrainingJob};
 use crate::cluster::guard::Guarded;
 use crate::cluster::index::{OwnedIndex, OwnerKey};
+use crate::cluster::load::extra_wait;
 use crate::cluster::pod::WatchedPod;
 use crate::cluster::port::{ObjectId, Resource};
 use crate::cluster::workload::WatchedRevision;
@@ -42,6 +43,7 @@ struct Runs {
     runs: HashMap<ObjectId, PipelineRun>,
     caches: Caches,
     memories: HashMap<String, RunMemory>,
+    active: usize,
 }
 
 /// The controller of Pipelines.
@@ -50,10 +52,17 @@ struct PipelinesOfRuns {
     pipelines: HashMap<ObjectId, Pipeline>,
     runs: OwnedIndex<RunFacts>,
     memories: HashMap<String, PipelineMemory>,
+    active: usize,
 }
 
 impl SimulatedOperator for Operator {
     type Subject = Pipelines;
+
+    fn set_active(&mut self, objects: usize) {
+        self.training.set_active(objects);
+        self.serving.set_active(objects);
+        (self.runs.active, self.pipelines.active) = (objects, objects);
+    }
 
     fn selects(source: Source, object: &Value) -> bool {
         match source.by {
@@ -113,6 +122,7 @@ impl Runs {
         let uid = run.metadata.uid.clone().unwrap_or_default();
         let observed = self.caches.observe(&key.namespace, &key.name, &uid);
         let memory = self.memories.entry(uid).or_default();
+        memory.writes.extra_wait = extra_wait(self.active);
         let reconciled = runs::reconcile::reconcile(api, run, &observed, memory, now).await;
         reconciled.map(|reconciled| reconciled.wake_at).map_err(|error| error.to_string())
     }
@@ -135,6 +145,7 @@ impl PipelinesOfRuns {
         let uid = pipeline.metadata.uid.clone().unwrap_or_default();
         let runs = self.runs.of(&key.namespace, &uid);
         let memory = self.memories.entry(uid).or_default();
+        memory.writes.extra_wait = extra_wait(self.active);
         let reconciled = definitions::reconcile::reconcile(api, pipeline, &runs, memory, now).await;
         reconciled.map(|reconciled| reconciled.wake_at).map_err(|error| error.to_string())
     }

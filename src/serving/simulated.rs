@@ -11,6 +11,7 @@ use super::observe::Memory;
 use super::reconcile::reconcile;
 use crate::api::ModelDeployment;
 use crate::cluster::index::OwnerKey;
+use crate::cluster::load::extra_wait;
 use crate::cluster::pod::WatchedPod;
 use crate::cluster::port::{ObjectId, Resource};
 use crate::cluster::workload::{WatchedBudget, WatchedDeployment, WatchedRevision, WatchedService};
@@ -28,10 +29,15 @@ pub(crate) struct Operator {
     deployments: HashMap<ObjectId, ModelDeployment>,
     caches: Caches,
     memories: HashMap<String, Memory>,
+    active: usize,
 }
 
 impl SimulatedOperator for Operator {
     type Subject = Serving;
+
+    fn set_active(&mut self, objects: usize) {
+        self.active = objects;
+    }
 
     fn selects(Source { of: resource, .. }: Source, object: &Value) -> bool {
         resource == Resource::ModelDeployment || json::label(object, names::LABEL_DEPLOYMENT).is_some()
@@ -62,6 +68,7 @@ impl SimulatedOperator for Operator {
         let uid = deployment.metadata.uid.clone().unwrap_or_default();
         let observed = self.caches.observe(&key.namespace, &key.name, &uid);
         let memory = self.memories.entry(uid).or_default();
+        memory.writes.extra_wait = extra_wait(self.active);
         let reconciled = reconcile(api, deployment, &observed, memory, now).await;
         reconciled.map(|reconciled| reconciled.wake_at).map_err(|error| error.to_string())
     }

@@ -24,6 +24,9 @@ pub(crate) trait SimulatedOperator: Default {
         true
     }
 
+    /// Is told how many objects are active; a new operator takes it for none.
+    fn set_active(&mut self, _objects: usize) {}
+
     /// Feeds a cache; answers the keys that must be reconciled because of it.
     fn deliver(&mut self, source: Source, delivery: Delivery<'_>) -> Vec<ObjectId>;
 

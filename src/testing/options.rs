@@ -24,6 +24,8 @@ pub(crate) struct SimOptions {
     pub(crate) mishaps: u32,
     /// By how much the operator's clock is wrong.
     pub(crate) clock_error: SignedDuration,
+    /// How many objects each controller takes for active: the load, by which statuses that can wait are put off.
+    pub(crate) active: usize,
 }
 
 impl SimOptions {
@@ -37,6 +39,7 @@ impl SimOptions {
             crash: 0.0,
             mishaps: 0,
             clock_error: SignedDuration::ZERO,
+            active: 0,
         }
     }
 }

@@ -88,7 +88,8 @@ pub(crate) fn random_options(dice: &mut Dice, mishaps: bool, rewound: &[Resource
         1 => SignedDuration::from_hours(-1),
         _ => SignedDuration::ZERO,
     };
-    SimOptions { faults, relist, freeze, crash, rewound, clock_error, mishaps: 12 }
+    let active = [0, 0, 80, 10_000][dice.random_range(0..4)];
+    SimOptions { faults, relist, freeze, crash, rewound, clock_error, active, mishaps: 12 }
 }
 
 /// Times in which the cluster takes no pods.

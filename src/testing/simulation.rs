@@ -73,8 +73,10 @@ impl<O: SimulatedOperator> Simulation<O> {
     /// An empty cluster and an operator that has just started.
     pub(crate) fn new(seed: u64, options: SimOptions, odds: <SubjectOf<O> as Subject>::Odds) -> Self {
         let world = World::new(seed, options.faults.clone());
+        let mut operator = O::default();
+        operator.set_active(options.active);
         Simulation {
-            operator: O::default(),
+            operator,
             machinery: Machinery::new(seed, odds),
             watches: Watches::new(O::Subject::WATCHED, &world),
             queue: BTreeMap::new(),
@@ -173,6 +175,7 @@ impl<O: SimulatedOperator> Simulation<O> {
     pub(crate) fn crash(&mut self) {
         self.world.note("-- the operator is killed and starts again");
         self.operator = O::default();
+        self.operator.set_active(self.options.active);
         self.world.operator_restarted();
         self.queue.clear();
         self.idle.clear();

@@ -12,6 +12,7 @@ use super::reconcile::reconcile;
 use crate::api::TrainingJob;
 use crate::cluster::endpoints::{ServiceFacts, WatchedSlice};
 use crate::cluster::index::{ChildMeta, OwnerKey};
+use crate::cluster::load::extra_wait;
 use crate::cluster::pod::WatchedPod;
 use crate::cluster::port::{ObjectId, Resource};
 use crate::names;
@@ -28,10 +29,15 @@ pub(crate) struct Operator {
     jobs: HashMap<ObjectId, TrainingJob>,
     caches: Caches,
     memories: HashMap<String, Memory>,
+    active: usize,
 }
 
 impl SimulatedOperator for Operator {
     type Subject = Jobs;
+
+    fn set_active(&mut self, objects: usize) {
+        self.active = objects;
+    }
 
     fn selects(Source { of: resource, .. }: Source, object: &Value) -> bool {
         resource == Resource::TrainingJob || object["metadata"]["labels"].get(names::LABEL_JOB).is_some()
@@ -57,6 +63,7 @@ impl SimulatedOperator for Operator {
         let uid = job.metadata.uid.clone().unwrap_or_default();
         let observed = self.caches.observe(&key.namespace, &key.name, &uid);
         let memory = self.memories.entry(uid).or_default();
+        memory.writes.extra_wait = extra_wait(self.active);
         let reconciled = reconcile(api, job, &observed, memory, now).await;
         reconciled.map(|reconciled| reconciled.wake_at).map_err(|error| error.to_string())
     }

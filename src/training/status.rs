@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
-use crate::api::conditions::{self, FINISHED, Seen, Standing, gist, set_standing, whole_second};
+use crate::api::conditions::{self, FINISHED, READY, Seen, Standing, gist, set_standing, whole_second};
 use crate::api::{AttemptRecord, MAX_ATTEMPT_RECORDS, TrainingJobStatus};
 use crate::cluster::container::with_last_line;
 use crate::cluster::pod_state::Failure;
@@ -312,10 +312,23 @@ pub fn differs_materially(old: &TrainingJobStatus, new: &TrainingJobStatus) -> b
     gist(&old.conditions) != gist(&new.conditions) || bare(old) != bare(new)
 }
 
+/// Whether an attempt has come a step closer to running, or has come to run, and nothing else has happened.
+pub fn comes_up(old: &TrainingJobStatus, new: &TrainingJobStatus) -> bool {
+    let reported = |status: &TrainingJobStatus| conditions::find(&status.conditions, READY).map(|it| it.reason.clone());
+    let is_one_of = |status: &TrainingJobStatus, states: &[State]| {
+        reported(status).is_some_and(|reason| states.iter().any(|state| state.as_str() == reason))
+    };
+    let record = |status: &TrainingJobStatus| (status.observed_generation, status.attempt, status.restarts);
+    is_one_of(old, &[State::Starting, State::Waiting])
+        && is_one_of(new, &[State::Starting, State::Waiting, State::Running])
+        && record(old) == record(new)
+        && old.attempts == new.attempts
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::conditions::{READY, RECONCILING, STALLED};
+    use crate::api::conditions::{RECONCILING, STALLED};
     use crate::cluster::port::{ObjectId, Resource};
 
     fn seen(second: i64) -> Seen {

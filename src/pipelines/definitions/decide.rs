@@ -61,7 +61,7 @@ pub fn decide(pipeline: &Pipeline, runs: &[Arc<RunFacts>], memory: &Memory, now:
     let last = memory.writes.published_at.or(memory.writes.noticed_at).unwrap_or(now);
     let publish = match differs_materially(&status, &new) {
         true => Publish::Now,
-        false => Publish::By(last + PROGRESS_INTERVAL),
+        false => Publish::By(last + PROGRESS_INTERVAL + memory.writes.extra_wait),
     };
     let mut plan = Plan::status_only(new, publish);
     plan = plan.waking_at((surplus.len() > MOST_DELETIONS).then_some(now));

@@ -107,9 +107,11 @@ fn urgency(
     let untouched = old.observed_generation.unwrap_or(-1) < 0;
     match memory.writes.published_at {
         _ if untouched && state == State::Starting => {
-            Publish::By(memory.writes.noticed_at.unwrap_or(now) + FIRST_STATUS_DELAY)
+            Publish::By(memory.writes.noticed_at.unwrap_or(now) + FIRST_STATUS_DELAY + memory.writes.extra_wait)
         }
-        Some(published) if !differs_materially(old, new) => Publish::By(published + PROGRESS_INTERVAL),
+        Some(published) if !differs_materially(old, new) => {
+            Publish::By(published + PROGRESS_INTERVAL + memory.writes.extra_wait)
+        }
         _ => Publish::Now,
     }
 }

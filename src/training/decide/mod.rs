@@ -76,17 +76,23 @@ fn say(
     Plan::status_only(new, publish)
 }
 
-/// How soon a changed status has to be written: a new situation at once, progress within one at intervals.
+/// How soon a changed status has to be written: a new situation at once, progress within one at intervals. While the
+/// controller is busy, the way of an attempt from its start to running is progress too.
 fn urgency(old: &TrainingJobStatus, new: &TrainingJobStatus, state: State, memory: &Memory, now: Timestamp) -> Publish {
     let untouched = old.observed_generation.unwrap_or(-1) < 0;
+    let extra = memory.writes.extra_wait;
     match memory.writes.published_at {
         _ if untouched && matches!(state, State::Starting | State::Waiting) => {
-            Publish::By(memory.writes.noticed_at.unwrap_or(now) + FIRST_STATUS_DELAY)
+            Publish::By(memory.writes.noticed_at.unwrap_or(now) + FIRST_STATUS_DELAY + extra)
         }
         _ if untouched && state == State::Running => {
-            Publish::By(memory.running_since.unwrap_or(now) + FIRST_RUNNING_DELAY)
+            Publish::By(memory.running_since.unwrap_or(now) + FIRST_RUNNING_DELAY + extra)
         }
-        Some(published) if !status::differs_materially(old, new) => Publish::By(published + PROGRESS_INTERVAL),
+        Some(published)
+            if !status::differs_materially(old, new) || (!extra.is_zero() && status::comes_up(old, new)) =>
+        {
+            Publish::By(published + PROGRESS_INTERVAL + extra)
+        }
         _ => Publish::Now,
     }
 }

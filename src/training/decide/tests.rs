@@ -282,6 +282,36 @@ fn progress_is_written_at_intervals() {
 }
 
 #[test]
+fn a_busy_controller_writes_the_way_to_running_later_and_ends_at_once() {
+    let extra = SignedDuration::from_secs(20);
+    let mut case = Case::new(json!({})).pod(0, 1, Phase::Pending, None);
+    case.memory.writes.extra_wait = extra;
+    assert_eq!(case.plan().publish, Publish::By(seconds(2) + extra), "starting");
+    case = Case::new(json!({})).running(0, 1);
+    case.memory.writes.extra_wait = extra;
+    assert_eq!(case.plan().publish, Publish::By(seconds(1) + extra), "running, and nothing was written yet");
+
+    let starting = Case::new(json!({})).pod(0, 1, Phase::Pending, None).plan().status;
+    case = case.status(|old| *old = starting);
+    case.memory.writes.published_at = Some(seconds(0));
+    let progress = Publish::By(seconds(5) + extra);
+    assert_eq!((ready(&case.plan()), case.plan().publish), ("Running", progress));
+    case.memory.writes.extra_wait = SignedDuration::ZERO;
+    assert_eq!(case.plan().publish, Publish::Now, "an idle one says it at once");
+
+    for (what, exit_code, state) in [("an end", 0, "Succeeded"), ("a failure", 1, "Failed")] {
+        let mut ended = Case::new(json!({"failurePolicy": {"maxRestarts": 0}})).ended(0, 1, exit_code, 0);
+        ended.memory.writes.extra_wait = extra;
+        let plan = ended.at(seconds(9)).plan();
+        assert_eq!((ready(&plan), plan.publish), (state, Publish::Now), "{what}");
+    }
+    let mut edited = case.status(|_| ());
+    edited.memory.writes.extra_wait = extra;
+    edited.job.metadata.generation = edited.job.metadata.generation.map(|generation| generation + 1);
+    assert_eq!(edited.plan().publish, Publish::Now, "a change of the spec is acknowledged");
+}
+
+#[test]
 fn a_rank_that_ended_well_is_not_forgotten_with_its_pod() {
     let mut case = Case::new(json!({"nodes": 2})).ended(0, 1, 0, 5).running(1, 1).slice(1, 0..2);
     let status = case.plan().status;

@@ -104,7 +104,7 @@ impl<'a> View<'a> {
         let writes = &self.memory.writes;
         let last = writes.published_at.or(writes.noticed_at).unwrap_or(self.now);
         if !status::differs_materially(self.status, new) {
-            return Publish::By(last + PROGRESS_INTERVAL);
+            return Publish::By(last + PROGRESS_INTERVAL + writes.extra_wait);
         }
         if steps > MANY_STEPS && status::differs_in_steps_only(self.status, new) {
             let steps = i32::try_from(steps).unwrap_or(i32::MAX);
