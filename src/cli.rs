@@ -42,10 +42,13 @@ pub struct RunArgs {
     #[arg(long, env = "TRAINYARD_CONTEXT", value_name = "NAME")]
     pub context: Option<String>,
 
-    /// Where /healthz, /readyz and /metrics are served, without authentication; in a pod, 0.0.0.0:8080 lets the
-    /// kubelet and Prometheus in
-    #[arg(long, env = "TRAINYARD_LISTEN", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
-    pub listen: SocketAddr,
+    /// Where /healthz and /readyz are served, without authentication; in a pod, 0.0.0.0:8081 lets the kubelet in
+    #[arg(long, env = "TRAINYARD_PROBE_LISTEN", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8081")]
+    pub probe_listen: SocketAddr,
+
+    /// Where /metrics is served, without authentication; in a pod, 0.0.0.0:8080 lets Prometheus in
+    #[arg(long, env = "TRAINYARD_METRICS_LISTEN", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
+    pub metrics_listen: SocketAddr,
 
     /// Namespaces to serve, separated by commas [default: the whole cluster]
     ///

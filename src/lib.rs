@@ -8,6 +8,7 @@
 pub mod api;
 pub mod cli;
 pub mod cluster;
+pub mod log;
 pub mod manifests;
 pub mod names;
 pub mod operator;

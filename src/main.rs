@@ -5,9 +5,11 @@ use std::io::IsTerminal;
 use anyhow::Context;
 use clap::Parser;
 use serde_json::Value;
-use tracing_subscriber::EnvFilter;
+use tokio::runtime::Builder;
+use tracing_subscriber::util::SubscriberInitExt;
 use trainyard::api;
 use trainyard::cli::{Cli, Command, LogFormat, RunArgs};
+use trainyard::log;
 
 /// musl's own allocator has one lock for all threads: four of them parsing objects that a fifth drops take 2.4 times the
 /// processor time that they take with mimalloc (glibc's: 1.8 times). Without transparent huge pages, which the feature
@@ -26,26 +28,24 @@ fn main() -> anyhow::Result<()> {
 
 fn run(args: RunArgs) -> anyhow::Result<()> {
     start_log(&args)?;
-    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-    let result = runtime.block_on(trainyard::operator::run(args));
+    let controllers = Builder::new_multi_thread().thread_name("controllers").enable_all().build();
+    let controllers = controllers.context("cannot start the controllers' threads")?;
+    // Whatever users write is worked on by the controllers' threads. Those that renew the lease and answer probes are
+    // others, so that no object can hold them up.
+    let upkeep = Builder::new_multi_thread().worker_threads(1).thread_name("upkeep").enable_all().build();
+    let upkeep = upkeep.context("cannot start the thread for probes")?;
+    let result = upkeep.block_on(trainyard::operator::run(args, controllers.handle().clone()));
     // Reconciles that outlived the farewell are not waited for: the next leader finds whatever they left.
-    runtime.shutdown_background();
+    controllers.shutdown_background();
+    upkeep.shutdown_background();
     Ok(result?)
 }
 
-/// What kube's watcher warns of at every try we say ourselves, once. `--log` may ask for it all the same.
-const QUIET: &str = "kube_runtime::watcher=error";
-
 fn start_log(args: &RunArgs) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(format!("{QUIET},{}", args.log));
-    let filter = filter.with_context(|| format!("--log {:?} is no log filter", args.log))?;
+    let filter = log::filter(&args.log).with_context(|| format!("--log {:?} is no log filter", args.log))?;
     let terminal = std::io::stderr().is_terminal();
     let default = if terminal { LogFormat::Text } else { LogFormat::Json };
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal);
-    match args.log_format.unwrap_or(default) {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
-    }
+    log::dispatch(filter, args.log_format.unwrap_or(default), terminal, std::io::stderr).init();
     Ok(())
 }
 

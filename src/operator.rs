@@ -1,27 +1,31 @@
 //! The operator's process: a term of leadership for each scope, endpoints for probes and metrics, and an orderly end.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use futures::future::{self, BoxFuture, Shared};
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::Instrument;
 
 use crate::cli::RunArgs;
-use crate::cluster::client::{ConnectError, connect};
-use crate::cluster::lease::{LeaseError, LeasePlace, Loss};
+use crate::cluster::client::{ConnectError, client, configuration};
+use crate::cluster::lease::{LeaseError, LeasePlace, LeaseTimes, Loss};
 use crate::cluster::schema;
 use crate::cluster::scope::Scope;
-use crate::server;
 use crate::server::health::Health;
 use crate::server::metrics::Metrics;
+use crate::server::{self, Limits};
 use crate::version::{COMMIT, VERSION};
 
 mod candidacy;
 mod reign;
 mod service;
+#[cfg(test)]
+mod tests;
 
 use service::Service;
 
@@ -34,11 +38,13 @@ pub enum OperatorError {
     /// No client.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// The probes' port.
-    #[error("cannot listen on {address} (--listen): {source}")]
+    /// A port of ours.
+    #[error("cannot listen on {address} ({option}): {source}")]
     Listen {
+        /// The option that says where.
+        option: &'static str,
         /// What was asked for.
-        address: std::net::SocketAddr,
+        address: SocketAddr,
         /// Why not.
         source: io::Error,
     },
@@ -58,20 +64,32 @@ pub enum OperatorError {
 
 /// Runs until SIGTERM or SIGINT; then finishes what is under way and releases the leases.
 ///
+/// What looks at users' objects runs on the threads of `controllers`; leases, probes and metrics on those of the caller's
+/// runtime, with a client of their own, so that no object can hold them up.
+///
 /// # Errors
 /// Whatever makes it impossible or unsafe to go on.
-pub async fn run(args: RunArgs) -> Result<(), OperatorError> {
+pub async fn run(args: RunArgs, controllers: Handle) -> Result<(), OperatorError> {
     let shutdown = shutdown_signal()?.shared();
-    let client = connect(args.context.as_deref()).await?;
+    let configuration = configuration(args.context.as_deref()).await?;
+    let lease_client = client(configuration.clone(), &Handle::current())?;
+    let client = client(configuration, &controllers)?;
     let scopes = args.namespaces.scopes();
     let (health, metrics) = (Arc::new(Health::new(scopes.clone())), Arc::new(Metrics::new()));
-    let listener = TcpListener::bind(args.listen)
-        .await
-        .map_err(|source| OperatorError::Listen { address: args.listen, source })?;
+    let probed = listen(args.probe_listen, "--probe-listen").await?;
+    let scraped = listen(args.metrics_listen, "--metrics-listen").await?;
     let served: Vec<&str> = scopes.iter().map(Scope::name).collect();
-    tracing::info!(version = VERSION, commit = COMMIT, listen = %args.listen, scopes = served.join(","), "trainyard starts");
-    tokio::spawn(server::serve(listener, health.clone(), metrics.clone(), shutdown.clone()));
-    tokio::spawn(schema::follow(client.clone(), metrics.clone(), shutdown.clone()));
+    tracing::info!(
+        version = VERSION,
+        commit = COMMIT,
+        probes = %args.probe_listen,
+        metrics = %args.metrics_listen,
+        scopes = served.join(","),
+        "trainyard starts"
+    );
+    tokio::spawn(server::serve(probed, server::probes(health.clone()), Limits::default(), shutdown.clone()));
+    tokio::spawn(server::serve(scraped, server::scrapes(metrics.clone()), Limits::default(), shutdown.clone()));
+    controllers.spawn(schema::follow(client.clone(), metrics.clone(), shutdown.clone()));
 
     let services = scopes.into_iter().map(|scope| {
         let namespace = match &scope {
@@ -81,6 +99,9 @@ pub async fn run(args: RunArgs) -> Result<(), OperatorError> {
         let span = tracing::info_span!("serving", %scope);
         let service = Service {
             client: client.clone(),
+            lease_client: lease_client.clone(),
+            controllers: controllers.clone(),
+            times: LeaseTimes::default(),
             place: LeasePlace { namespace, name: args.lease_name.clone(), scope },
             concurrency: args.concurrency,
             health: health.clone(),
@@ -94,6 +115,10 @@ pub async fn run(args: RunArgs) -> Result<(), OperatorError> {
         ended?;
     }
     Ok(())
+}
+
+async fn listen(address: SocketAddr, option: &'static str) -> Result<TcpListener, OperatorError> {
+    TcpListener::bind(address).await.map_err(|source| OperatorError::Listen { option, address, source })
 }
 
 fn shutdown_signal() -> Result<BoxFuture<'static, ()>, OperatorError> {

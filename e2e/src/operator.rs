@@ -72,10 +72,13 @@ pub(crate) struct Spawn {
 impl Spawn {
     /// Starts it, with its probes on a free port. It dies with us.
     pub(crate) fn start(&self) -> Result<Operator> {
-        let free = TcpListener::bind("127.0.0.1:0").context("finding a free port")?;
-        let listen = free.local_addr().context("finding a free port")?.to_string();
-        drop(free);
-        let arguments = ["run", "--listen", &listen, "--log-format", "text"];
+        let free = || TcpListener::bind("127.0.0.1:0").context("finding a free port");
+        // Both are held until both are known, so that they differ.
+        let (probes, metrics) = (free()?, free()?);
+        let address = |free: &TcpListener| free.local_addr().context("finding a free port").map(|it| it.to_string());
+        let (probes_at, metrics_at) = (address(&probes)?, address(&metrics)?);
+        drop((probes, metrics));
+        let arguments = ["run", "--probe-listen", &probes_at, "--metrics-listen", &metrics_at, "--log-format", "text"];
         let program = Program {
             name: "trainyard".to_owned(),
             path: self.binary.clone(),
@@ -84,14 +87,17 @@ impl Spawn {
             folder: self.log.parent().map(Path::to_owned).unwrap_or_default(),
         };
         let process = Process::spawn(program, &self.log, Lifetime::Tied)?;
-        Ok(Operator { process, listen, log: self.log.clone() })
+        Ok(Operator { process, probes_at, metrics_at, log: self.log.clone() })
     }
 }
 
 /// A running operator. Dropping it kills it.
 pub struct Operator {
     process: Process,
-    listen: String,
+    /// Address and port of its probes.
+    pub probes_at: String,
+    /// Address and port of its metrics.
+    pub metrics_at: String,
     log: PathBuf,
 }
 
@@ -133,12 +139,12 @@ impl Operator {
 
     /// Whether its probe says that it does what it is there for, which a standby does as well.
     pub async fn is_ready(&self) -> bool {
-        self.get("/readyz").await.is_ok()
+        get(&self.probes_at, "/readyz").await.is_ok()
     }
 
     /// Its metrics, as text.
     pub async fn metrics(&self) -> Result<String> {
-        self.get("/metrics").await
+        get(&self.metrics_at, "/metrics").await
     }
 
     /// Its process id.
@@ -178,9 +184,9 @@ impl Operator {
             sleep(Duration::from_millis(20)).await;
         }
     }
+}
 
-    async fn get(&self, path: &str) -> Result<String> {
-        let answer = reqwest::get(format!("http://{}{path}", self.listen)).await?.error_for_status()?;
-        Ok(answer.text().await?)
-    }
+async fn get(address: &str, path: &str) -> Result<String> {
+    let answer = reqwest::get(format!("http://{address}{path}")).await?.error_for_status()?;
+    Ok(answer.text().await?)
 }

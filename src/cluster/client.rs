@@ -13,6 +13,7 @@ use kube::config::{Config, InferConfigError, KubeConfigOptions, KubeconfigError}
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -22,12 +23,14 @@ use super::port::{ApiError, ApiServer, EventDraft, ObjectId, Resource};
 use super::territory::Territory;
 use crate::names::OPERATOR;
 use crate::server::metrics::{Metrics, RequestOutcome, Verb};
+use crate::text::parse_failure;
 
 mod answer;
 mod requests;
 #[cfg(test)]
 mod tests;
 
+pub use answer::described;
 use answer::{is_uid_mismatch, map_error};
 
 /// Longest that one read or write may take. Admission webhooks may take 10 s of their own by default; one that does is
@@ -186,7 +189,9 @@ impl ApiServer for ApiClient {
         };
         match sent {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!(%about, reason = event.reason, "an Event was not published: {error}"),
+            Ok(Err(error)) => {
+                tracing::warn!(%about, reason = event.reason, "an Event was not published: {}", described(&error));
+            }
             Err(_) => tracing::warn!(%about, reason = event.reason, "an Event was not published within {limit:.1?}"),
         }
     }
@@ -224,9 +229,8 @@ fn parsed<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, ApiError> {
     serde_json::from_str(text).map_err(|error| unreadable(&error))
 }
 
-/// The place and not the words, which may quote a value.
 fn unreadable(error: &serde_json::Error) -> ApiError {
-    ApiError::Unavailable(format!("an answer cannot be read, from its byte {} on", error.column()))
+    ApiError::Unavailable(format!("an answer cannot be read: {}", parse_failure(error)))
 }
 
 /// Why no client could be made.
@@ -249,9 +253,9 @@ pub enum ConnectError {
     Unusable(#[source] kube::Error),
 }
 
-/// A client for that context of the kubeconfig, or without one for the current context, or for the cluster that this
-/// process runs in. Sends nothing yet.
-pub async fn connect(context: Option<&str>) -> Result<kube::Client, ConnectError> {
+/// How to connect: by that context of the kubeconfig, or without one by the current context, or as the cluster that this
+/// process runs in has it.
+pub async fn configuration(context: Option<&str>) -> Result<Config, ConnectError> {
     let config = match context {
         Some(context) => {
             let options = KubeConfigOptions { context: Some(context.to_owned()), ..KubeConfigOptions::default() };
@@ -260,7 +264,14 @@ pub async fn connect(context: Option<&str>) -> Result<kube::Client, ConnectError
         }
         None => Config::infer().await.map_err(ConnectError::NoCluster)?,
     };
-    kube::Client::try_from(with_limits(config)).map_err(ConnectError::Unusable)
+    Ok(with_limits(config))
+}
+
+/// A client with connections of its own, whose background tasks run on `runtime`; those who send with it should run there
+/// too. Sends nothing yet.
+pub fn client(configuration: Config, runtime: &Handle) -> Result<kube::Client, ConnectError> {
+    let _entered = runtime.enter();
+    kube::Client::try_from(configuration).map_err(ConnectError::Unusable)
 }
 
 fn with_limits(mut config: Config) -> Config {

@@ -28,8 +28,9 @@ mod gate;
 mod object;
 mod rivals;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
+use super::client::described;
 use super::news::News;
 use super::scope::Scope;
 use crate::names::LABEL_SCOPE;
@@ -261,7 +262,9 @@ impl LeaseHolder {
         self.gate.close();
         match tokio::time::timeout(RELEASE_LIMIT, self.clear()).await {
             Ok(Ok(())) => tracing::info!(lease = %self.place, "lease released"),
-            Ok(Err(error)) => tracing::warn!(lease = %self.place, "lease not released, it runs out by itself: {error}"),
+            Ok(Err(error)) => {
+                tracing::warn!(lease = %self.place, "lease not released, it runs out by itself: {}", described(&error))
+            }
             Err(_) => tracing::warn!(lease = %self.place, "lease not released in time, it runs out by itself"),
         }
     }
@@ -389,6 +392,6 @@ fn failure(error: kube::Error, creates: bool) -> Failure {
             400 | 403 | 404 | 422 => Failure::Refused(short(&status.message)),
             _ => Failure::Unknown(short(&status.message)),
         },
-        error => Failure::Unknown(short(&error.to_string())),
+        error => Failure::Unknown(short(&described(&error))),
     }
 }

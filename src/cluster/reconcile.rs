@@ -148,7 +148,8 @@ async fn publish<A: ApiServer, O: Managed>(
     memory.writes().published_at = Some(now);
     memory.published(&plan.status);
     for event in O::events(&old, &plan.status) {
-        tracing::info!(namespace, name, state = event.reason, "{}", event.note);
+        // Without the note: it quotes what users and their programs wrote.
+        tracing::info!(namespace, name, state = event.reason, "a {} changes its state", O::RESOURCE.kind());
         api.publish_event(&id, uid, &event).await;
     }
     Ok((true, None))

@@ -15,6 +15,7 @@ use tokio::time::{sleep, timeout};
 
 mod missing;
 
+use super::client::described;
 use super::news::News;
 use super::port::Resource;
 use crate::api;
@@ -63,7 +64,7 @@ async fn served(client: &kube::Client) -> Result<Option<Value>, String> {
     match timeout(LIMIT, client.request::<Value>(request)).await {
         Ok(Ok(document)) => Ok(Some(document)),
         Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(None),
-        Ok(Err(error)) => Err(error.to_string()),
+        Ok(Err(error)) => Err(described(&error)),
         Err(_) => Err(format!("no answer within {LIMIT:?}")),
     }
 }

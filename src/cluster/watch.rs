@@ -16,6 +16,7 @@ pub mod shared;
 #[cfg(test)]
 mod tests;
 
+use super::client::described;
 use super::index::{Child, OwnedIndex, OwnerKey};
 use super::news::News;
 use shared::Watches;
@@ -52,6 +53,16 @@ impl Filled {
     }
 }
 
+/// Why a watch broke, in words that may be logged.
+pub fn broken(error: &watcher::Error) -> String {
+    use watcher::Error::{InitialListFailed, WatchFailed, WatchStartFailed};
+    match error {
+        InitialListFailed(error) => format!("the list failed: {}", described(error)),
+        WatchStartFailed(error) | WatchFailed(error) => described(error),
+        error => error.to_string(),
+    }
+}
+
 /// Tells, without flooding the log, that a watch breaks; each try to start it again, at most 30 s apart, may fail alike.
 #[derive(Debug)]
 pub struct Trouble {
@@ -68,9 +79,9 @@ impl Trouble {
 
     /// The watch has broken; answers whether that is because the apiserver does not serve the kind.
     pub fn tell(&mut self, error: &watcher::Error) -> bool {
-        let of = &self.of;
-        if self.said.is_new(&error.to_string(), Instant::now()) {
-            tracing::warn!("the watch of {of} broke and is started again until it holds: {error}");
+        let (of, why) = (&self.of, broken(error));
+        if self.said.is_new(&why, Instant::now()) {
+            tracing::warn!("the watch of {of} broke and is started again until it holds: {why}");
         }
         use watcher::Error::{InitialListFailed, WatchStartFailed};
         let is_unserved = matches!(error, InitialListFailed(kube::Error::Api(it)) | WatchStartFailed(kube::Error::Api(it)) if it.code == 404);

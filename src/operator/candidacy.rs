@@ -6,7 +6,7 @@ use tokio::time::sleep;
 
 use super::service::Service;
 use super::{OperatorError, Shutdown};
-use crate::cluster::lease::{Census, Holder, LeaseHolder, LeasePlace, LeaseTimes, Look, Rival};
+use crate::cluster::lease::{Census, Holder, LeaseHolder, LeasePlace, Look, Rival};
 use crate::cluster::news::News;
 use crate::cluster::scope::Scope;
 use crate::server::health::Stage;
@@ -17,9 +17,8 @@ impl Service {
     /// # Errors
     /// The apiserver will not let us have a lease.
     pub(super) async fn win(&self, shutdown: &Shutdown) -> Result<Option<LeaseHolder>, OperatorError> {
-        let times = LeaseTimes::default();
         let mut census = match self.scope() {
-            Scope::Cluster => Census::new(self.client.clone(), self.place.clone(), times),
+            Scope::Cluster => Census::new(self.lease_client.clone(), self.place.clone(), self.times),
             // The Lease itself is the claim, and others respect it.
             Scope::Namespace(_) => return self.acquire(shutdown).await,
         };
@@ -45,11 +44,11 @@ impl Service {
             if let Stage::Hindered(problem) = &stage {
                 tracing::warn!(holder = holder.identity, "doing nothing: {problem}");
             }
-            self.health.set(self.scope(), stage);
+            self.enter(stage);
         };
-        let (client, place, identity) = (self.client.clone(), self.place.clone(), identity());
+        let (client, place, identity) = (self.lease_client.clone(), self.place.clone(), identity());
         tokio::select! {
-            lease = LeaseHolder::acquire(client, place, &identity, LeaseTimes::default(), waiting) => Ok(Some(lease?)),
+            lease = LeaseHolder::acquire(client, place, &identity, self.times, waiting) => Ok(Some(lease?)),
             () = shutdown.clone() => Ok(None),
         }
     }
@@ -70,7 +69,7 @@ impl Service {
             if news.is_new(&problem, Instant::now()) {
                 tracing::warn!("doing nothing: {problem}");
             }
-            self.health.set(self.scope(), Stage::Hindered(for_everyone(&look).to_owned()));
+            self.enter(Stage::Hindered(for_everyone(&look).to_owned()));
             sleep(census.pause()).await;
             look = census.look().await;
         }

@@ -15,7 +15,7 @@ use super::{OperatorError, Shutdown};
 use crate::api::{ModelDeployment, Pipeline, PipelineRun, TrainingJob};
 use crate::cluster::client::ApiClient;
 use crate::cluster::controller::{self, Controlled};
-use crate::cluster::lease::{ClaimWatch, Ended, LeaseGate, LeaseHolder, LeaseTimes};
+use crate::cluster::lease::{ClaimWatch, Ended, LeaseGate, LeaseHolder};
 use crate::cluster::port::Resource;
 use crate::cluster::scope::Scope;
 use crate::cluster::territory::Territory;
@@ -54,7 +54,8 @@ impl Service {
         let (tasks, progress, deaf) = self.tasks(&lease, &watches, &ending);
         let wait = lease.wait_before_writing();
         let mut running = JoinSet::new();
-        running.spawn(work(tasks, wait, lease.gate(), stop, ending.clone()).in_current_span());
+        let work = work(tasks, wait, lease.gate(), stop, ending.clone());
+        running.spawn_on(work.in_current_span(), &self.controllers);
         let ended = tokio::select! {
             ended = lease.keep(ending) => Some(ended),
             _ = running.join_next() => None,
@@ -67,7 +68,7 @@ impl Service {
         if was_told {
             tracing::info!("told to stop: finishing what is under way");
         } else {
-            self.health.set(self.scope(), Stage::Stopped);
+            self.enter(Stage::Stopped);
         }
         if tokio::time::timeout(LONGEST_FAREWELL, running.join_next()).await.is_err() {
             tracing::warn!("some reconciles did not finish within {LONGEST_FAREWELL:?}; the next leader redoes them");
@@ -93,14 +94,18 @@ impl Service {
                 let territory = Territory::unknown();
                 let claims = ClaimWatch {
                     own: self.place.clone(),
-                    times: LeaseTimes::default(),
+                    times: self.times,
                     gate: lease.gate(),
                     territory: territory.clone(),
                     metrics: self.metrics.clone(),
                     watches: watches.clone(),
                 };
-                let claims = claims.run(self.client.clone()).boxed();
-                tasks.push(future::select(claims, shutdown.clone()).map(drop).boxed());
+                // A task of this runtime and not of the controllers': the gate is open only for renewals that this watch
+                // has shown.
+                let mut watching = JoinSet::new();
+                watching.spawn(claims.run(self.lease_client.clone()).in_current_span());
+                let watched = async move { watching.join_next().await };
+                tasks.push(future::select(watched.boxed(), shutdown.clone()).map(drop).boxed());
                 territory
             }
             Scope::Namespace(_) => Territory::undisputed(),
@@ -151,13 +156,12 @@ impl Service {
             let why =
                 format!("waiting {wait:?}, so that an operator of the whole cluster has let go of this namespace");
             tracing::info!("{why}");
-            self.health.set(self.scope(), Stage::Filling(why));
+            self.enter(Stage::Filling(why));
             sleep(wait).await;
         }
         loop {
             let kinds = progress.iter_mut().map(|(kind, filled)| (*kind, *filled.borrow_and_update()));
-            let stage = stage(kinds, deaf.borrow_and_update().as_deref(), &watches.broken());
-            self.health.set(self.scope(), stage);
+            self.enter(stage(kinds, deaf.borrow_and_update().as_deref(), &watches.broken()));
             // Filled is the last that a controller tells.
             progress.retain(|(_, filled)| *filled.borrow() != Filled::Yes);
             let mut changes: Vec<_> = progress.iter_mut().map(|(_, filled)| filled.changed().boxed()).collect();

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::time::sleep;
 
 use super::{OperatorError, Shutdown};
-use crate::cluster::lease::{LeaseError, LeasePlace};
+use crate::cluster::lease::{LeaseError, LeasePlace, LeaseTimes};
 use crate::cluster::news::News;
 use crate::cluster::scope::Scope;
 use crate::server::health::{Health, Stage};
@@ -17,7 +18,13 @@ const RETRY: Duration = Duration::from_secs(10);
 
 /// What it takes to serve one scope.
 pub(super) struct Service {
+    /// For what the controllers ask and watch.
     pub(super) client: kube::Client,
+    /// For the Leases alone: its connections wait for nobody else's requests.
+    pub(super) lease_client: kube::Client,
+    /// Where the controllers run.
+    pub(super) controllers: Handle,
+    pub(super) times: LeaseTimes,
     pub(super) place: LeasePlace,
     pub(super) concurrency: u16,
     pub(super) health: Arc<Health>,
@@ -47,11 +54,11 @@ impl Service {
                     if hindrance.is_new(&problem, Instant::now()) {
                         tracing::warn!("not serving this namespace: {problem}");
                     }
-                    self.health.set(self.scope(), Stage::Hindered(problem));
+                    self.enter(Stage::Hindered(problem));
                 }
                 Err(OperatorError::LeaseLost(loss)) if self.is_one_of_several() => {
                     tracing::warn!("the lease was lost: {loss}; beginning again with fresh caches");
-                    self.health.set(self.scope(), Stage::Starting);
+                    self.enter(Stage::Starting);
                 }
                 Err(error) => return Err(error),
             }
@@ -71,6 +78,12 @@ impl Service {
 
     pub(super) fn scope(&self) -> &Scope {
         &self.place.scope
+    }
+
+    /// Tells probes and metrics how far this scope has come.
+    pub(super) fn enter(&self, stage: Stage) {
+        self.metrics.set_ready(self.scope().name(), stage.is_ready());
+        self.health.set(self.scope(), stage);
     }
 
     fn is_one_of_several(&self) -> bool {

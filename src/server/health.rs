@@ -14,7 +14,8 @@ pub enum Stage {
     /// The lease is someone else's and we wait for it. A standby is ready: it does what it is there for, and a
     /// Deployment's rollout must not hang on it.
     Standby,
-    /// Something that a person can change keeps us from working; what, and the remedy.
+    /// Something that a person can change keeps us from working; what, and the remedy. It names no Lease and no
+    /// namespace of others, since strangers may read it.
     Hindered(String),
     /// The lease is ours, and caches are being filled; of what.
     Filling(String),
@@ -25,7 +26,12 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// Why it is not ready; `None` if it is.
+    /// Whether this scope works or stands by.
+    pub fn is_ready(&self) -> bool {
+        self.problem().is_none()
+    }
+
+    /// Why it is not ready, in words that anybody may read who reaches the port; `None` if it is.
     fn problem(&self) -> Option<&str> {
         match self {
             Stage::Starting => Some("nothing is known of the lease yet"),
@@ -42,7 +48,7 @@ impl Stage {
 pub struct Readiness {
     /// At least one scope works or stands by, and all others are hindered.
     pub is_ready: bool,
-    /// A line for each scope that neither works nor stands by; may be told of a ready process as well.
+    /// A line for each scope that neither works nor stands by, also of a ready process. It names nothing of others.
     pub problems: Vec<String>,
 }
 
@@ -72,8 +78,8 @@ impl Health {
     /// change it, and a rolling update that waits for this one would hang for ever.
     pub fn readiness(&self) -> Readiness {
         let stages = locked(&self.0);
-        let on_its_way = stages.values().any(|stage| stage.problem().is_some() && !matches!(stage, Stage::Hindered(_)));
-        let is_ready = !on_its_way && stages.values().any(|stage| stage.problem().is_none());
+        let on_its_way = stages.values().any(|stage| !stage.is_ready() && !matches!(stage, Stage::Hindered(_)));
+        let is_ready = !on_its_way && stages.values().any(Stage::is_ready);
         let problems = stages.iter().filter_map(|(scope, stage)| Some(format!("{scope}: {}", stage.problem()?)));
         Readiness { is_ready, problems: problems.collect() }
     }

@@ -167,6 +167,7 @@ pub struct Metrics {
     request_duration: Histograms<VerbLabels>,
     queue_depth: Family<KindLabels, Gauge>,
     leader: Family<ScopeLabels, Gauge>,
+    ready: Family<ScopeLabels, Gauge>,
     namespaces_left_alone: Gauge,
     missing_fields: Family<ServedKindLabels, Gauge>,
     unreadable_objects: Family<WatchedKindLabels, Counter>,
@@ -183,6 +184,7 @@ impl Metrics {
             request_duration: Family::new_with_constructor(|| Histogram::new(REQUEST_BUCKETS)),
             queue_depth: Family::default(),
             leader: Family::default(),
+            ready: Family::default(),
             namespaces_left_alone: Gauge::default(),
             missing_fields: Family::default(),
             unreadable_objects: Family::default(),
@@ -217,6 +219,11 @@ impl Metrics {
             "leader",
             "1 while this process leads in the cluster, or in a namespace",
             self.leader.clone(),
+        );
+        registry.register(
+            "ready",
+            "1 while the cluster, or a namespace, is served or waits for its leader; the log says why it is not",
+            self.ready.clone(),
         );
         registry.register(
             "namespaces_left_alone",
@@ -261,6 +268,11 @@ impl Metrics {
     /// Whether this process leads in a scope, by its name.
     pub fn set_leader(&self, scope: &str, leads: bool) {
         self.leader.get_or_create(&ScopeLabels { scope: scope.to_owned() }).set(leads.into());
+    }
+
+    /// Whether a scope is served by this process or another one, by its name.
+    pub fn set_ready(&self, scope: &str, is_ready: bool) {
+        self.ready.get_or_create(&ScopeLabels { scope: scope.to_owned() }).set(is_ready.into());
     }
 
     /// So many namespaces are left to other operators.
@@ -308,6 +320,7 @@ mod tests {
         metrics.set_leader("cluster", true);
         metrics.set_leader("team-a", true);
         metrics.set_leader("team-a", false);
+        metrics.set_ready("team-a", false);
         metrics.set_namespaces_left_alone(3);
         metrics.set_missing_fields(Resource::ModelDeployment, 2);
         metrics.unreadable("Pod");
@@ -327,6 +340,7 @@ mod tests {
             r#"trainyard_queue_depth{kind="TrainingJob"} 7"#,
             r#"trainyard_leader{scope="cluster"} 1"#,
             r#"trainyard_leader{scope="team-a"} 0"#,
+            r#"trainyard_ready{scope="team-a"} 0"#,
             "trainyard_namespaces_left_alone 3",
             r#"trainyard_missing_fields{kind="ModelDeployment"} 2"#,
             r#"trainyard_unreadable_objects_total{kind="Pod"} 1"#,

@@ -1,15 +1,24 @@
-//! The operator's own HTTP endpoints: `/healthz`, `/readyz` and `/metrics`.
+//! The operator's own HTTP endpoints: `/healthz` and `/readyz` on one address, `/metrics` on another.
+//!
+//! Whoever reaches a port may connect to it, so a connection is cheap and short: it carries one request, ends after
+//! [`Limits::lifetime`] whatever its other end does, and gives way to newer ones when there are too many.
 
+use std::collections::VecDeque;
 use std::future::Future;
-use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use http::{StatusCode, header};
-use tokio::net::TcpListener;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::AbortHandle;
+use tokio::time::{sleep, timeout};
 
 pub mod health;
 pub mod metrics;
@@ -17,25 +26,78 @@ pub mod metrics;
 use health::{Health, Readiness};
 use metrics::{Metrics, OPENMETRICS};
 
-/// Answers probes and scrapes until `shutdown` completes.
-///
-/// It does not wait for open connections then: a scraper that keeps one alive must not hold up the process's end, and
-/// an answer under way finishes in its connection's own task.
-pub async fn serve(
-    listener: TcpListener,
-    health: Arc<Health>,
-    metrics: Arc<Metrics>,
-    shutdown: impl Future,
-) -> io::Result<()> {
-    tokio::select! {
-        served = axum::serve(listener, router(health, metrics)).into_future() => served,
-        _ = shutdown => Ok(()),
+/// After an accept that failed, for want of file descriptors for instance: trying at once would only use up the processor.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Longest request head that is read, in bytes; hyper's least.
+const LONGEST_HEAD: usize = 8 * 1024;
+
+/// What the connections to one port may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Open connections. One more closes the oldest: a probe that has just connected must not fail because somebody
+    /// else holds connections open.
+    pub connections: usize,
+    /// How long a connection may take in all: to send its request, and to read the answer.
+    pub lifetime: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { connections: 64, lifetime: Duration::from_secs(10) }
     }
 }
 
-fn router(health: Arc<Health>, metrics: Arc<Metrics>) -> Router {
-    let probes = Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).with_state(health);
-    Router::new().route("/metrics", get(scrape)).with_state(metrics).merge(probes)
+/// Answers with `router` until `shutdown` completes.
+///
+/// It does not wait for open connections then: an answer under way finishes in its connection's own task.
+pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdown: impl Future) {
+    let accepting = async {
+        let mut open: VecDeque<AbortHandle> = VecDeque::new();
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    open.retain(|connection| !connection.is_finished());
+                    while open.len() >= limits.connections.max(1)
+                        && let Some(oldest) = open.pop_front()
+                    {
+                        oldest.abort();
+                    }
+                    open.push_back(tokio::spawn(answer(stream, router.clone(), limits.lifetime)).abort_handle());
+                }
+                Err(error) => {
+                    tracing::debug!("a connection was not accepted: {error}");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = accepting => {}
+        _ = shutdown => {}
+    }
+}
+
+/// Answers one request.
+async fn answer(stream: TcpStream, router: Router, lifetime: Duration) {
+    let mut server = http1::Builder::new();
+    // An idle connection is one of the few; the kubelet's probes and a scraper connect anew.
+    server.keep_alive(false).max_buf_size(LONGEST_HEAD).timer(TokioTimer::new()).header_read_timeout(lifetime);
+    let connection = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    match timeout(lifetime, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!("a request was not answered: {error}"),
+        Err(_) => tracing::debug!("a connection was closed after {lifetime:?}"),
+    }
+}
+
+/// `/healthz` and `/readyz`, for the kubelet.
+pub fn probes(health: Arc<Health>) -> Router {
+    Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).with_state(health)
+}
+
+/// `/metrics`, for Prometheus.
+pub fn scrapes(metrics: Arc<Metrics>) -> Router {
+    Router::new().route("/metrics", get(scrape)).with_state(metrics)
 }
 
 async fn healthz(State(health): State<Arc<Health>>) -> impl IntoResponse {
@@ -59,59 +121,4 @@ async fn scrape(State(metrics): State<Arc<Metrics>>) -> impl IntoResponse {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cluster::scope::Scope;
-    use health::Stage;
-    use std::io::{Read, Write};
-    use std::net::{SocketAddr, TcpStream};
-    use std::time::Duration;
-    use tokio::sync::oneshot;
-
-    /// Status code and everything after the status line.
-    async fn fetch(address: SocketAddr, path: &'static str) -> (u16, String) {
-        let answer = tokio::task::spawn_blocking(move || {
-            let mut stream = TcpStream::connect(address)?;
-            write!(stream, "GET {path} HTTP/1.1\r\nHost: trainyard\r\nConnection: close\r\n\r\n")?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).map(|_| answer)
-        });
-        let answer = answer.await.unwrap().unwrap();
-        let (status, rest) = answer.split_once("\r\n").unwrap();
-        (status.split(' ').nth(1).unwrap().parse().unwrap(), rest.to_owned())
-    }
-
-    #[tokio::test]
-    async fn probes_follow_health_and_metrics_are_served() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (health, metrics) = (Arc::new(Health::new([Scope::Cluster])), Arc::new(Metrics::new()));
-        let (stop, stopped) = oneshot::channel::<()>();
-        let server = tokio::spawn(serve(listener, health.clone(), metrics, stopped));
-
-        assert_eq!(fetch(address, "/healthz").await.0, 200);
-        for (stage, alive, ready) in [
-            (Stage::Starting, 200, 503),
-            (Stage::Standby, 200, 200),
-            (Stage::Filling("pods are still listed".to_owned()), 200, 503),
-            (Stage::Working, 200, 200),
-            (Stage::Stopped, 503, 503),
-        ] {
-            health.set(&Scope::Cluster, stage.clone());
-            let (health, (code, answer)) = (fetch(address, "/healthz").await.0, fetch(address, "/readyz").await);
-            assert_eq!((health, code), (alive, ready), "{stage:?}");
-            assert!(ready == 200 || answer.contains("\r\n\r\ncluster: "), "{answer}");
-        }
-
-        let (status, answer) = fetch(address, "/metrics").await;
-        assert_eq!(status, 200);
-        assert!(answer.to_ascii_lowercase().contains(&format!("content-type: {OPENMETRICS}")), "{answer}");
-        assert!(answer.contains("trainyard_build_info{"), "{answer}");
-        assert_eq!(fetch(address, "/other").await.0, 404);
-
-        // A connection that stays open does not hold up the end.
-        let _idle = TcpStream::connect(address).unwrap();
-        stop.send(()).unwrap();
-        tokio::time::timeout(Duration::from_secs(5), server).await.expect("ends at once").unwrap().unwrap();
-    }
-}
+mod tests;

@@ -19,6 +19,7 @@ fn exposed() -> BTreeSet<String> {
     metrics.requested(Verb::Create, Resource::Pod, RequestOutcome::Ok, Duration::from_millis(1));
     metrics.change_queue_depth(Kind::TrainingJob, 1);
     metrics.set_leader("cluster", true);
+    metrics.set_ready("cluster", true);
     metrics.set_missing_fields(Resource::TrainingJob, 1);
     metrics.unreadable("Pod");
     let text = metrics.text();

@@ -84,14 +84,15 @@ fn the_defaults_are_what_the_documents_say() {
     assert_eq!(deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"], 30);
     let container = rendered.container();
     assert_eq!(container["image"], concat!("localhost/trainyard/trainyard:", env!("CARGO_PKG_VERSION")));
-    let arguments = ["run", "--listen=0.0.0.0:8080", "--log-format=json", "--log=info", "--concurrency=32"];
+    let (probes, metrics) = ("--probe-listen=0.0.0.0:8081", "--metrics-listen=0.0.0.0:8080");
+    let arguments = ["run", probes, metrics, "--log-format=json", "--log=info", "--concurrency=32"];
     assert_eq!(container["args"], json!(arguments));
     assert_eq!(
         container["resources"],
         json!({"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}})
     );
     for (probe, path) in [("startupProbe", "/healthz"), ("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")] {
-        assert_eq!(container[probe]["httpGet"], json!({"path": path, "port": "metrics"}), "{probe}");
+        assert_eq!(container[probe]["httpGet"], json!({"path": path, "port": "probes"}), "{probe}");
     }
     for crd in rendered.of("CustomResourceDefinition") {
         assert_eq!(crd["metadata"]["annotations"], json!({"helm.sh/resource-policy": "keep"}));
@@ -174,7 +175,8 @@ fn values_reach_what_they_are_about() {
         container["args"],
         json!([
             "run",
-            "--listen=[::]:8080",
+            "--probe-listen=[::]:8081",
+            "--metrics-listen=[::]:8080",
             "--log-format=text",
             "--log=trainyard=debug,kube=info",
             "--concurrency=8",

@@ -11,9 +11,9 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use tokio::runtime::Handle;
 
 use crate::scenarios::{
-    admission, applying, crashes, deletion, failures, fencing, installed, judgement, leadership, lifecycle, namespaces,
-    naming, neighbours, pipelines, pipelines_end, pipelines_real, pipelines_trouble, real_pods, refusals, samples,
-    serving, serving_fields, serving_real, serving_trouble, suspension, torchrun, training, upgrades,
+    admission, applying, crashes, deletion, exposure, failures, fencing, installed, judgement, leadership, lifecycle,
+    namespaces, naming, neighbours, pipelines, pipelines_end, pipelines_real, pipelines_trouble, real_pods, refusals,
+    samples, serving, serving_fields, serving_real, serving_trouble, suspension, torchrun, training, upgrades,
 };
 use crate::space::Space;
 use crate::suite::Suite;
@@ -182,6 +182,8 @@ fn usual_tests() -> Vec<Test> {
             leadership::a_missing_lease_is_made,
             neighbours::a_second_operator_of_the_cluster_does_nothing,
             neighbours::missing_fields_are_told,
+            exposure::half_sent_requests_hold_up_no_probe,
+            exposure::values_of_templates_are_told_nowhere,
         }
         Serial AuditLog {
             neighbours::a_namespace_with_an_operator_of_its_own_is_left_to_it,

@@ -4,7 +4,7 @@ use kube::core::Status;
 
 use crate::cluster::port::{ApiError, ObjectId};
 use crate::server::metrics::Verb;
-use crate::text::shorten;
+use crate::text::{parse_failure, shorten};
 
 /// Longest message kept: it ends up in a status and in logs, and a webhook may answer with a book.
 const LONGEST_MESSAGE: usize = 2_048;
@@ -14,7 +14,15 @@ pub(super) fn map_error(verb: Verb, id: &ObjectId, error: kube::Error) -> ApiErr
     match error {
         kube::Error::Api(status) => map_status(verb, id, &status),
         // Connections, TLS, credentials, half an answer: all may pass, and the request may have been carried out.
-        error => ApiError::Unavailable(shorten(&chain(&error), LONGEST_MESSAGE).to_owned()),
+        error => ApiError::Unavailable(described(&error)),
+    }
+}
+
+/// The error of a client in words that may be logged.
+pub fn described(error: &kube::Error) -> String {
+    match error {
+        kube::Error::SerdeError(error) => format!("an answer cannot be read: {}", parse_failure(error)),
+        error => shorten(&chain(error), LONGEST_MESSAGE).to_owned(),
     }
 }
 

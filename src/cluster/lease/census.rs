@@ -9,6 +9,7 @@ use kube::api::ListParams;
 use super::decision::Record;
 use super::rivals::{Rival, Rivals};
 use super::{Lease, LeasePlace, LeaseTimes, foreign_record, is_claim, short};
+use crate::cluster::client::described;
 
 /// Leases of a page.
 const PAGE: u32 = 20;
@@ -83,6 +84,6 @@ pub(super) fn unseen(error: &kube::Error, name: &str) -> String {
              chart does",
             short(&status.message)
         ),
-        error => short(&error.to_string()),
+        error => short(&described(error)),
     }
 }

@@ -16,6 +16,7 @@ use super::{Lease, LeasePlace, LeaseTimes, foreign_record, is_claim, resource_ve
 use crate::cluster::guard::Guarded;
 use crate::cluster::news::News;
 use crate::cluster::territory::{Change, Territory};
+use crate::cluster::watch::broken;
 use crate::cluster::watch::events::events;
 use crate::cluster::watch::shared::Watches;
 use crate::server::metrics::Metrics;
@@ -155,7 +156,7 @@ impl ClaimWatch {
         use watcher::Error::{InitialListFailed, WatchStartFailed};
         match error {
             InitialListFailed(error) | WatchStartFailed(error) => unseen(error, &self.own.name),
-            error => short(&error.to_string()),
+            error => short(&broken(error)),
         }
     }
 

@@ -18,7 +18,7 @@ use super::*;
 mod neighbours;
 
 #[derive(Clone, Default)]
-struct Server {
+pub(crate) struct Server {
     lease: Arc<Mutex<Option<Value>>>,
     fails: Arc<AtomicBool>,
     refuses: Arc<AtomicBool>,
@@ -33,7 +33,7 @@ fn status(code: StatusCode, reason: &str) -> Answer {
 }
 
 impl Server {
-    fn client(&self) -> kube::Client {
+    pub(crate) fn client(&self) -> kube::Client {
         let collection = "/apis/coordination.k8s.io/v1/namespaces/train/leases";
         let router = Router::new()
             .route(collection, axum::routing::post(Server::create))
@@ -84,13 +84,13 @@ impl Server {
         (StatusCode::OK, answer)
     }
 
-    fn spec(&self, field: &str) -> Value {
+    pub(crate) fn spec(&self, field: &str) -> Value {
         self.lease.lock().unwrap().as_ref().unwrap()["spec"][field].clone()
     }
 }
 
 /// Short, but long enough that a busy machine does not look like a lost lease.
-const TIMES: LeaseTimes = LeaseTimes {
+pub(crate) const TIMES: LeaseTimes = LeaseTimes {
     duration: Duration::from_secs(2),
     renew_every: Duration::from_millis(50),
     renew_deadline: Duration::from_millis(1200),

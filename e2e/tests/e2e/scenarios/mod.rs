@@ -4,6 +4,7 @@ pub(crate) mod admission;
 pub(crate) mod applying;
 pub(crate) mod crashes;
 pub(crate) mod deletion;
+pub(crate) mod exposure;
 pub(crate) mod failures;
 pub(crate) mod fencing;
 pub(crate) mod installed;
