@@ -29,6 +29,9 @@ impl<'de> Deserialize<'de> for Duration {
 }
 
 impl Duration {
+    /// Pattern of the text, as the schema has it.
+    pub const PATTERN: &str = "^([0-9]{1,10}(\\.[0-9]{1,9})?(ms|s|m|h))+$";
+
     /// A whole number of seconds.
     pub fn from_secs(seconds: u64) -> Self {
         Duration(time::Duration::from_secs(seconds).into())
@@ -59,7 +62,7 @@ impl JsonSchema for Duration {
         json_schema!({
             "type": "string",
             "maxLength": 32,
-            "pattern": "^([0-9]{1,10}(\\.[0-9]{1,9})?(ms|s|m|h))+$",
+            "pattern": Self::PATTERN,
         })
     }
 }

@@ -15,6 +15,7 @@ pub mod pipeline_step;
 mod pod_template;
 mod raw;
 pub mod reserved;
+mod scalar;
 mod schema;
 pub mod training_job;
 
@@ -34,6 +35,7 @@ pub use pipeline_run::{PipelineRun, PipelineRunSpec, PipelineRunStatus, StepStat
 pub use pipeline_step::{PipelineDefinition, Step, ValueType};
 pub use pod_template::PodTemplate;
 pub use raw::{LONGEST_TEMPLATE, RawObject};
+pub use scalar::{MAX_TEXT, Scalar};
 pub use training_job::{
     AttemptRecord, Backoff, Cause, EffectiveSpec, FailurePolicy, Framework, MAX_ATTEMPT_RECORDS, MAX_NODES, PodCounts,
     ProcessesPerNode, TrainingJob, TrainingJobSpec, TrainingJobStatus,

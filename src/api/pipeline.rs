@@ -5,16 +5,17 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use super::pipeline_step::PipelineDefinition;
+use super::Duration;
+use super::pipeline_step::{Files, Parameter, PipelineDefinition, Step};
 use super::schema::condition_list;
 
 /// Most runs that are kept.
 pub const MAX_RUN_HISTORY: i32 = 1_000;
 
 /// Says what a run does: prepare, train, evaluate, deploy, or whatever the steps are. A PipelineRun runs it.
-#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[kube(
     group = "trainyard.dev",
@@ -78,6 +79,32 @@ pub struct PipelineSpec {
     pub failed_runs_history_limit: Option<i32>,
 }
 
+impl<'de> Deserialize<'de> for PipelineSpec {
+    /// By hand, since serde reads what is flattened into a tree first.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Fields {
+            #[serde(default)]
+            parameters: Vec<Parameter>,
+            steps: Vec<Step>,
+            #[serde(default)]
+            finally: Vec<Step>,
+            timeout: Option<Duration>,
+            files: Option<Files>,
+            successful_runs_history_limit: Option<i32>,
+            failed_runs_history_limit: Option<i32>,
+        }
+        let fields = Fields::deserialize(deserializer)?;
+        let Fields { parameters, steps, finally, timeout, files, .. } = fields;
+        Ok(PipelineSpec {
+            definition: PipelineDefinition { parameters, steps, finally, timeout, files },
+            successful_runs_history_limit: fields.successful_runs_history_limit,
+            failed_runs_history_limit: fields.failed_runs_history_limit,
+        })
+    }
+}
+
 /// Whether the pipeline can be run, and how its runs went.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -129,4 +156,31 @@ pub struct LastRun {
     pub result: String,
     /// When.
     pub finish_time: Time,
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::CustomResourceExt;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_field_of_the_spec_is_read() {
+        let spec = json!({
+            "parameters": [{"name": "p", "default": 3}],
+            "steps": [{"name": "a", "run": {"spec": {}}}],
+            "finally": [{"name": "z", "run": {"spec": {}}}],
+            "timeout": "3600s",
+            "files": {"size": "1Gi"},
+            "successfulRunsHistoryLimit": 1,
+            "failedRunsHistoryLimit": 2,
+        });
+        let declared = Pipeline::crd();
+        let schema = declared.spec.versions[0].schema.as_ref().and_then(|schema| schema.open_api_v3_schema.as_ref());
+        let fields = json!(schema)["properties"]["spec"]["properties"].as_object().unwrap().len();
+        assert_eq!(fields, spec.as_object().unwrap().len(), "the test names every field");
+        let read: PipelineSpec = serde_json::from_str(&spec.to_string()).unwrap();
+        assert_eq!(json!(read), spec);
+    }
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::pipeline_step::{PipelineDefinition, any_value};
+use super::scalar::Scalar;
 use super::schema::condition_list;
 
 /// Runs a pipeline once: what it runs is fixed when it starts.
@@ -37,7 +38,7 @@ use super::schema::condition_list;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", priority = 1),
 )]
 #[x_kube(
-    validation = Rule::new("has(self.pipelineRef) != has(self.pipeline)").message("give either pipelineRef or pipeline, not both"),
+    validation = Rule::new("has(self.pipelineRef) != has(self.pipeline)").message("give one of pipelineRef, as in {name: my-pipeline}, and pipeline, with steps of its own"),
     validation = Rule::new("!oldSelf.?cancel.orValue(false) || self.?cancel.orValue(false)").message("a run that was cancelled cannot be taken up again: create another").field_path(".cancel"),
 )]
 pub struct PipelineRunSpec {
@@ -78,9 +79,9 @@ pub struct Argument {
     /// Name of the parameter.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
-    /// Its value, of the parameter's type: text, a number, true or false.
+    /// Its value, of the parameter's type: text of at most 4,096 bytes, a number, true or false.
     #[schemars(schema_with = "any_value")]
-    pub value: Value,
+    pub value: Scalar,
 }
 
 /// How the run is doing, as the operator saw it last.

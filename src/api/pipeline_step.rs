@@ -4,9 +4,9 @@
 use kube::KubeSchema;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::raw::RawObject;
+use super::scalar::{MAX_TEXT, Scalar};
 use super::training_job::Backoff;
 use super::{Duration, PodTemplate};
 
@@ -16,6 +16,12 @@ pub const MAX_STEPS: usize = 500;
 pub const MAX_FINALLY: usize = 50;
 /// Most parameters of one pipeline.
 pub const MAX_PARAMETERS: usize = 100;
+/// Most bytes of a pipeline's definition as JSON.
+pub const MAX_DEFINITION: usize = 1_024 * 1_024;
+/// Most values that `enum` of one parameter lists.
+pub const MAX_ENUM: usize = 64;
+/// Longest `pattern` of a parameter, in bytes.
+pub const MAX_PATTERN: usize = 512;
 /// Longest `when`, in bytes.
 pub const MAX_WHEN: usize = 1_024;
 /// Most outputs that one step declares.
@@ -52,6 +58,30 @@ pub struct PipelineDefinition {
     pub files: Option<Files>,
 }
 
+impl PipelineDefinition {
+    /// Its length in bytes as JSON, without what was too long to be kept.
+    pub fn length(&self) -> usize {
+        let mut length = Length(0);
+        // Nothing here fails to be written: names of fields are text, and a number is never infinite.
+        _ = serde_json::to_writer(&mut length, self);
+        length.0
+    }
+}
+
+/// Counts what is written.
+struct Length(usize);
+
+impl std::io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// What a run may be given.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -70,15 +100,16 @@ pub struct Parameter {
     #[schemars(length(max = 1024))]
     pub description: Option<String>,
 
-    /// Its value where a run gives none. Without it, every run has to give one.
+    /// Its value where a run gives none: text of at most 4,096 bytes, a number, true or false. Without it, every run has to
+    /// give one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "any_value")]
-    pub default: Option<Value>,
+    pub default: Option<Scalar>,
 
     /// The only values that it may have.
     #[serde(default, rename = "enum", skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "some_values")]
-    pub allowed: Vec<Value>,
+    pub allowed: Vec<Scalar>,
 
     /// The least number that it may be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -88,7 +119,8 @@ pub struct Parameter {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maximum: Option<f64>,
 
-    /// A regular expression that the text has to match somewhere; `^...$` for all of it.
+    /// A regular expression (RE2 syntax) that the text has to match somewhere; `^...$` for all of it. One that repeats large
+    /// classes of characters, as in `\w{500}`, is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub pattern: Option<String>,
@@ -244,13 +276,19 @@ pub struct Files {
     pub mount_path: Option<String>,
 }
 
-/// A value of whatever type.
+/// Text, a number, true or false: no structural schema can say so, but lists and objects can be kept empty.
 pub(super) fn any_value(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"x-kubernetes-preserve-unknown-fields": true})
+    json_schema!({
+        "x-kubernetes-preserve-unknown-fields": true,
+        "maxLength": MAX_TEXT,
+        "maxItems": 0,
+        "maxProperties": 0,
+    })
 }
 
-fn some_values(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "array", "maxItems": 64, "items": {"x-kubernetes-preserve-unknown-fields": true}})
+fn some_values(generator: &mut SchemaGenerator) -> Schema {
+    let items = any_value(generator);
+    json_schema!({"type": "array", "maxItems": MAX_ENUM, "items": items})
 }
 
 fn raw_schema(description: &str) -> Schema {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// Longest text of a pod template, in bytes. As a tree a template takes up to ninety times as much memory, and the operator
+/// Longest text of a pod template, or of the spec of a step, in bytes. As a tree it takes up to ninety times as much memory, and the operator
 /// has some hundred megabytes in all.
 pub const LONGEST_TEMPLATE: usize = 256 * 1024;
 
@@ -40,18 +40,14 @@ impl RawObject {
     }
 }
 
-/// Reads a template out of JSON text. One that is too long stays as it is: it is never parsed.
-pub(super) fn template<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RawObject, D::Error> {
-    let text = Box::<RawValue>::deserialize(deserializer)?;
-    if text.get().len() > LONGEST_TEMPLATE {
-        return Ok(RawObject(text.get().into()));
-    }
-    serde_json::from_str(text.get()).map_err(de::Error::custom)
-}
-
 impl<'de> Deserialize<'de> for RawObject {
+    /// One that is too long stays as it is: it is never parsed.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let object = Value::deserialize(deserializer)?;
+        let text = Box::<RawValue>::deserialize(deserializer)?;
+        if text.get().len() > LONGEST_TEMPLATE {
+            return Ok(RawObject(text.get().into()));
+        }
+        let object: Value = serde_json::from_str(text.get()).map_err(de::Error::custom)?;
         if !object.is_object() {
             return Err(de::Error::custom("a pod template, or the spec of a step, must be an object"));
         }
@@ -61,7 +57,7 @@ impl<'de> Deserialize<'de> for RawObject {
 
 impl Serialize for RawObject {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serde_json::from_str::<Value>(&self.0).map_err(ser::Error::custom)?.serialize(serializer)
+        serde_json::from_str::<&RawValue>(&self.0).map_err(ser::Error::custom)?.serialize(serializer)
     }
 }
 
@@ -71,12 +67,18 @@ mod tests {
 
     #[derive(Deserialize)]
     struct Spec {
-        #[serde(deserialize_with = "template")]
         template: RawObject,
     }
 
     fn read(template: &str) -> Result<RawObject, serde_json::Error> {
         serde_json::from_str::<Spec>(&format!(r#"{{"template": {template}}}"#)).map(|spec| spec.template)
+    }
+
+    #[test]
+    fn an_object_is_written_as_it_is_kept() {
+        let kept = read(r#"{ "b": 1, "a": {"x": null} }"#).unwrap();
+        assert_eq!(serde_json::to_string(&kept).unwrap(), kept.text());
+        assert_eq!(serde_json::json!(kept), serde_json::json!({"a": {"x": null}, "b": 1}));
     }
 
     #[test]

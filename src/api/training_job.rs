@@ -67,7 +67,6 @@ pub struct TrainingJobSpec {
     pub processes_per_node: Option<ProcessesPerNode>,
 
     /// The pod that is started `nodes` times.
-    #[serde(deserialize_with = "super::raw::template")]
     #[schemars(schema_with = "training_schema")]
     pub template: PodTemplate,
 

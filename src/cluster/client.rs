@@ -157,6 +157,11 @@ impl ApiServer for ApiClient {
         self.write(Verb::Create, &id, requests::create(resource, namespace, object)).await.map(drop)
     }
 
+    async fn dry_run_create(&self, resource: Resource, namespace: &str, object: &Value) -> Result<(), ApiError> {
+        let id = requests::id_of(resource, namespace, object);
+        self.write(Verb::DryRun, &id, requests::dry_run_create(resource, namespace, object)).await.map(drop)
+    }
+
     async fn apply(&self, resource: Resource, namespace: &str, object: &Value) -> Result<(), ApiError> {
         let id = requests::id_of(resource, namespace, object);
         self.write(Verb::Apply, &id, requests::apply(&id, object, true)).await.map(drop)

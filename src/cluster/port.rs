@@ -196,6 +196,14 @@ pub trait ApiServer: Send + Sync {
         object: &Value,
     ) -> impl Future<Output = Result<(), ApiError>> + Send;
 
+    /// What [`ApiServer::create`] would answer, without creating anything.
+    fn dry_run_create(
+        &self,
+        resource: Resource,
+        namespace: &str,
+        object: &Value,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
+
     /// Server-side apply as field manager [`crate::names::OPERATOR`]. `object` names the `uid` and `resourceVersion`
     /// that it was decided upon, so it changes that very object in that very state or answers Conflict.
     fn apply(

@@ -2,6 +2,9 @@
 //! followed.
 
 pub(in crate::pipelines) mod embedded;
+pub(in crate::pipelines) mod fields;
+#[cfg(test)]
+mod properties;
 mod shape;
 
 #[cfg(test)]
@@ -12,11 +15,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::SignedDuration;
 use serde_json::Value;
 
+use self::embedded::Subject;
+use self::fields::UnknownField;
 use super::policy::graph::{Fault, Graph, graph};
 use super::policy::parameters::{check_declaration, sample};
 use super::policy::when::{Scope, Types, When};
 use crate::api::pipeline_step::{
-    Deploy, Files, MAX_FINALLY, MAX_PARAMETERS, MAX_STEPS, Output, Parameter, PipelineDefinition, Step,
+    Deploy, Files, MAX_DEFINITION, MAX_FINALLY, MAX_PARAMETERS, MAX_STEPS, Output, Parameter, PipelineDefinition, Step,
 };
 use crate::api::{Duration, PodTemplate, RawObject, ValueType};
 use crate::cluster::problem::Problem;
@@ -25,6 +30,9 @@ use crate::cluster::problem::Problem;
 const DEFAULT_MOUNT_PATH: &str = "/mnt/files";
 const DEFAULT_BACKOFF: SignedDuration = SignedDuration::from_secs(1);
 const DEFAULT_MAX_BACKOFF: SignedDuration = SignedDuration::from_mins(5);
+
+/// Most problems of a pipeline that are reported: a message has no room for more.
+const MOST_PROBLEMS: usize = 20;
 
 /// Kubernetes' own (kubernetes.io/docs/concepts/storage/persistent-volumes).
 const ACCESS_MODES: [&str; 4] = ["ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"];
@@ -38,6 +46,18 @@ pub struct ValidPipeline {
     pub timeout: Option<SignedDuration>,
     /// What the steps share.
     pub files: Option<ValidFiles>,
+    /// What may go wrong, and need not.
+    pub warnings: Vec<Problem>,
+    /// Fields of pod templates that only the apiserver can judge.
+    pub unknown_fields: Vec<UnknownField>,
+}
+
+/// What is found out while steps are read.
+#[derive(Default)]
+struct Findings {
+    problems: Vec<Problem>,
+    warnings: Vec<Problem>,
+    unknown: Vec<UnknownField>,
 }
 
 impl ValidPipeline {
@@ -124,7 +144,7 @@ pub fn deploy_outputs() -> Vec<Output> {
 /// `values` are the parameters of a run; without them, specs of steps are checked with a sample of each.
 ///
 /// # Errors
-/// Every problem at once.
+/// Every problem at once, as many as a message has room for.
 pub fn validate(
     definition: &PipelineDefinition,
     path: &str,
@@ -133,6 +153,13 @@ pub fn validate(
     // Without `..`, so that a new field does not compile until somebody has thought about it here.
     let PipelineDefinition { parameters, steps, finally, timeout, files } = definition;
     let mut problems = Vec::new();
+    let length = definition.length();
+    if length > MAX_DEFINITION {
+        let remedy = format!(
+            "shorten it to at most {MAX_DEFINITION} bytes of JSON: scripts and data belong in images or ConfigMaps"
+        );
+        return Err(vec![Problem::new(path, format!("{length} bytes"), &remedy)]);
+    }
     for (field, count, most) in [
         ("parameters", parameters.len(), MAX_PARAMETERS),
         ("steps", steps.len(), MAX_STEPS),
@@ -160,19 +187,23 @@ pub fn validate(
         graph(&named).map_err(|faults| problems.extend(faults.iter().map(|fault| tell(fault, path, field, steps)))).ok()
     };
     let (graphs, finals) = (order(steps, "steps", &mut problems), order(finally, "finally", &mut problems));
+    let mut findings = Findings { problems, ..Findings::default() };
     let mut valid = Vec::new();
     if let (Some(graph), Some(finals)) = (graphs, finals) {
-        shape::check_models(steps, &graph, &format!("{path}.steps"), &mut problems);
-        shape::check_models(finally, &finals, &format!("{path}.finally"), &mut problems);
-        let mut reader = Reader::new(definition, path, values, &mut problems);
+        shape::check_models(steps, &graph, &format!("{path}.steps"), &mut findings.problems);
+        shape::check_models(finally, &finals, &format!("{path}.finally"), &mut findings.problems);
+        let mut reader = Reader::new(definition, path, values, &mut findings);
         valid.extend(reader.read_all(steps, &graph, false));
         valid.extend(reader.read_all(finally, &finals, true));
     }
+    let Findings { mut problems, mut warnings, unknown } = findings;
     if !problems.is_empty() {
+        problems.truncate(MOST_PROBLEMS);
         return Err(problems);
     }
+    warnings.truncate(MOST_PROBLEMS);
     let timeout = timeout.map(Duration::signed);
-    Ok(ValidPipeline { steps: valid, timeout, files })
+    Ok(ValidPipeline { steps: valid, timeout, files, warnings, unknown_fields: unknown })
 }
 
 fn check_parameters(parameters: &[Parameter], path: &str, problems: &mut Vec<Problem>) {
@@ -268,7 +299,7 @@ struct Reader<'a> {
     samples: BTreeMap<String, Value>,
     /// What each step reports.
     outputs: BTreeMap<String, Types>,
-    problems: &'a mut Vec<Problem>,
+    findings: &'a mut Findings,
 }
 
 impl<'a> Reader<'a> {
@@ -276,7 +307,7 @@ impl<'a> Reader<'a> {
         definition: &'a PipelineDefinition,
         path: &'a str,
         values: Option<&BTreeMap<String, Value>>,
-        problems: &'a mut Vec<Problem>,
+        findings: &'a mut Findings,
     ) -> Self {
         let parameters = definition.parameters.iter();
         let samples = parameters.clone().map(|parameter| {
@@ -294,7 +325,7 @@ impl<'a> Reader<'a> {
             samples: samples.collect(),
             parameters: parameters.map(|each| (each.name.clone(), each.type_.unwrap_or_default())).collect(),
             outputs: all.map(|step| (step.name.clone(), outputs(step))).collect(),
-            problems,
+            findings,
         }
     }
 
@@ -303,8 +334,11 @@ impl<'a> Reader<'a> {
         let positions: BTreeMap<&str, usize> =
             steps.iter().enumerate().map(|(position, step)| (step.name.as_str(), position)).collect();
         let read = |position: &usize| {
+            if self.findings.problems.len() >= MOST_PROBLEMS {
+                return None;
+            }
             let has_ended = |name: &str| match positions.get(name) {
-                Some(other) => graph.earlier[*position].contains(other),
+                Some(other) => graph.earlier[*position].contains(*other),
                 // All others have ended before the first step of `finally`.
                 None => is_final,
             };
@@ -322,9 +356,9 @@ impl<'a> Reader<'a> {
     ) -> Option<ValidStep> {
         let Step { name, depends_on, when, run, train, deploy, outputs, retries, timeout } = step;
         let path = format!("{}.{below}", self.path);
-        let before = self.problems.len();
-        shape::check_time(&format!("{path}.timeout"), *timeout, self.problems);
-        shape::check_outputs(outputs, &path, self.problems);
+        let before = self.findings.problems.len();
+        shape::check_time(&format!("{path}.timeout"), *timeout, &mut self.findings.problems);
+        shape::check_outputs(outputs, &path, &mut self.findings.problems);
         let scope = Scope { parameters: &self.parameters, steps: &self.outputs, has_ended };
         let mut work = match (run, train, deploy) {
             (Some(template), None, None) => Some(Work::Run { template: template.clone(), container: String::new() }),
@@ -334,33 +368,39 @@ impl<'a> Reader<'a> {
                 let given = [("run", run.is_some()), ("train", train.is_some()), ("deploy", deploy.is_some())];
                 let given: Vec<&str> = given.iter().filter(|(_, given)| *given).map(|(field, _)| *field).collect();
                 let value = if given.is_empty() { "nothing to do".to_owned() } else { given.join(" and ") };
-                self.problems.push(Problem::new(&path, value, "give exactly one of run, train and deploy"));
+                let remedy = "give exactly one of run, train and deploy";
+                self.findings.problems.push(Problem::new(&path, value, remedy));
                 None
             }
         };
         if let Some(Work::Deploy(_)) = work {
-            shape::check_deploy(step, &path, self.problems);
-        }
-        if let Some(work) = &mut work {
-            let mounted = self.definition.files.as_ref();
-            embedded::check(work, name, &path, &scope, &self.samples, mounted, self.problems);
+            shape::check_deploy(step, &path, &mut self.findings.problems);
         }
         let when = when.as_ref().and_then(|text| {
-            let read = When::new(text, &scope);
-            read.map_err(|remedy| self.problems.push(Problem::new(&format!("{path}.when"), text, &remedy))).ok()
+            let refused = |remedy: String| Problem::new(&format!("{path}.when"), text, &remedy);
+            When::new(text, &scope).map_err(|remedy| self.findings.problems.push(refused(remedy))).ok()
         });
+        if let Some(work) = &mut work {
+            let (parameters, files) = (&self.samples, self.definition.files.as_ref());
+            let subject = Subject { name, path: &path, scope, parameters, files };
+            let used = embedded::check(work, &subject, self.findings);
+            if is_final {
+                self.warn_of_steps_that_may_not_run(&used, when.as_ref(), &path);
+            }
+        }
         let (limit, backoff) = retries.clone().map_or((0, None), |retries| (retries.limit, retries.backoff));
         let backoff = backoff.unwrap_or_default();
         if !(0..=100).contains(&limit) {
-            self.problems.push(Problem::new(&format!("{path}.retries.limit"), limit, "set a number from 0 to 100"));
+            let field = format!("{path}.retries.limit");
+            self.findings.problems.push(Problem::new(&field, limit, "set a number from 0 to 100"));
         }
         for (field, time) in [("initial", backoff.initial), ("max", backoff.max)] {
             if time.is_some_and(Duration::is_negative) {
                 let field = format!("{path}.retries.backoff.{field}");
-                self.problems.push(Problem::new(&field, "a negative time", "set a time such as 10s or 5m"));
+                self.findings.problems.push(Problem::new(&field, "a negative time", "set a time such as 10s or 5m"));
             }
         }
-        if self.problems.len() > before {
+        if self.findings.problems.len() > before {
             return None;
         }
         let outputs = if deploy.is_some() { deploy_outputs() } else { outputs.clone() };
@@ -376,5 +416,17 @@ impl<'a> Reader<'a> {
             max_backoff: backoff.max.map_or(DEFAULT_MAX_BACKOFF, Duration::signed),
             timeout: timeout.map(Duration::signed),
         })
+    }
+
+    /// A step of `finally` runs whatever became of the others, but what they report is there only if they succeeded.
+    fn warn_of_steps_that_may_not_run(&mut self, used: &BTreeSet<String>, when: Option<&When>, path: &str) {
+        let others = &self.definition.steps;
+        let is_of_others = |step: &&String| others.iter().any(|other| other.name == **step);
+        let is_asked_for = |step: &str| when.is_some_and(|when| when.asks_for(step));
+        for step in used.iter().filter(is_of_others).filter(|step| !is_asked_for(step)) {
+            let value = format!("it uses outputs of step {step}, which it has only if that succeeds");
+            let remedy = format!("add when: steps['{step}'].state == 'Succeeded', or do without them");
+            self.findings.warnings.push(Problem::new(path, value, &remedy));
+        }
     }
 }

@@ -61,6 +61,8 @@ pub enum Verb {
     List,
     /// POST of a new object.
     Create,
+    /// POST of an object that is judged and not created.
+    DryRun,
     /// Server-side apply.
     Apply,
     /// Merge patch of the status subresource.

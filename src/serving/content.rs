@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::api::{ModelDeploymentSpec, ModelSource, PodTemplate, reserved};
-use crate::cluster::problem::{Problem, check_env, check_template_metadata, primary_container};
+use crate::cluster::problem::{Problem, check_env, check_length, check_template_metadata, primary_container};
 use crate::cluster::template_edit::check_outline;
 use crate::names;
 
@@ -84,6 +84,10 @@ impl Content {
 
     fn new(source: Option<ModelSource>, template: PodTemplate) -> Result<Content, Vec<Problem>> {
         let mut problems = Vec::new();
+        check_length("spec.template", &template, &mut problems);
+        if template.is_too_long() {
+            return Err(problems);
+        }
         let tree = template.parse();
         check_outline(&tree, &mut problems);
         if !problems.is_empty() {

@@ -40,6 +40,12 @@ pub(super) fn create(resource: Resource, namespace: &str, object: &Value) -> Bui
     build(Method::POST, &format!("{path}?fieldValidation=Strict&fieldManager={OPERATOR}"), JSON, Some(object))
 }
 
+pub(super) fn dry_run_create(resource: Resource, namespace: &str, object: &Value) -> Built {
+    let path = resource.collection_path(namespace);
+    let query = format!("dryRun=All&fieldValidation=Strict&fieldManager={OPERATOR}");
+    build(Method::POST, &format!("{path}?{query}"), JSON, Some(object))
+}
+
 /// `force` takes fields from other managers.
 pub(super) fn apply(id: &ObjectId, object: &Value, force: bool) -> Built {
     let query = format!("fieldManager={OPERATOR}&force={force}&fieldValidation=Strict");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::facts::{Memory, RunFacts};
+use super::facts::{Checked, Memory, RunFacts};
 use super::history::surplus;
 use super::status::{describe, differs_materially};
 use crate::api::conditions::{Seen, whole_second};
@@ -29,7 +29,7 @@ pub fn decide(pipeline: &Pipeline, runs: &[Arc<RunFacts>], memory: &Memory, now:
         return Plan::status_only(status, Publish::Now);
     }
     let PipelineSpec { definition: _, successful_runs_history_limit, failed_runs_history_limit } = &pipeline.spec;
-    let mut problems = memory.checked.as_ref().map(|(_, problems)| problems.clone()).unwrap_or_default();
+    let Checked { mut problems, warnings, .. } = memory.checked.clone().unwrap_or_default();
     let mut limit = |field: &str, value: Option<i32>| {
         let value = value.unwrap_or(DEFAULT_HISTORY);
         if !(0..=MAX_RUN_HISTORY).contains(&value) {
@@ -57,7 +57,7 @@ pub fn decide(pipeline: &Pipeline, runs: &[Arc<RunFacts>], memory: &Memory, now:
     let limits = successful.zip(failed);
     let surplus = limits.map(|(successful, failed)| surplus(runs.iter().map(AsRef::as_ref), successful, failed));
     let surplus: Vec<&RunFacts> = surplus.into_iter().flatten().filter(|run| is_told(run)).collect();
-    describe(&mut new, &problems, seen);
+    describe(&mut new, &problems, &warnings, seen);
     let last = memory.writes.published_at.or(memory.writes.noticed_at).unwrap_or(now);
     let publish = match differs_materially(&status, &new) {
         true => Publish::Now,

@@ -6,9 +6,10 @@ use crate::api::{Pipeline, PipelineRun};
 use crate::cluster::guard::Guarded;
 use crate::cluster::index::{Child, ChildMeta, Owner};
 use crate::cluster::managed::Remembers;
-use crate::cluster::port::Resource;
+use crate::cluster::port::{ApiError, ApiServer, Resource};
 use crate::cluster::problem::Problem;
 use crate::cluster::writes::Writes;
+use crate::pipelines::probe::ask;
 use crate::pipelines::runs::status::{State, is_finished};
 use crate::pipelines::validate::validate;
 
@@ -74,19 +75,41 @@ impl From<Guarded<PipelineRun>> for RunFacts {
 pub struct Memory {
     /// Our own recent writes.
     pub writes: Writes,
-    /// A generation of the spec and what is wrong with it: every news of a run leads to a reconcile, and a pipeline may have
+    /// What is known of the spec since it was checked last: every news of a run leads to a reconcile, and a pipeline may have
     /// hundreds of steps.
-    pub checked: Option<(Option<i64>, Vec<Problem>)>,
+    pub checked: Option<Checked>,
+}
+
+/// What a check of a pipeline's spec found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Checked {
+    /// The generation that was checked.
+    pub generation: Option<i64>,
+    /// Why it cannot be run.
+    pub problems: Vec<Problem>,
+    /// What may go wrong when it is.
+    pub warnings: Vec<Problem>,
 }
 
 impl Memory {
     /// Checks the spec if it is not the one that was checked last.
-    pub fn check(&mut self, pipeline: &Pipeline) {
+    ///
+    /// # Errors
+    /// Why the apiserver could not be asked about fields that the operator does not know.
+    pub async fn check<A: ApiServer>(&mut self, api: &A, pipeline: &Pipeline) -> Result<(), ApiError> {
         let generation = pipeline.metadata.generation;
-        if self.checked.as_ref().is_none_or(|(checked, _)| *checked != generation) {
-            let problems = validate(&pipeline.spec.definition, "spec", None).err().unwrap_or_default();
-            self.checked = Some((generation, problems));
+        if self.checked.as_ref().is_some_and(|checked| checked.generation == generation) {
+            return Ok(());
         }
+        let (problems, warnings) = match validate(&pipeline.spec.definition, "spec", None) {
+            Ok(valid) => {
+                let namespace = pipeline.metadata.namespace.as_deref().unwrap_or_default();
+                (ask(api, namespace, &valid.unknown_fields).await?, valid.warnings)
+            }
+            Err(problems) => (problems, Vec::new()),
+        };
+        self.checked = Some(Checked { generation, problems, warnings });
+        Ok(())
     }
 }
 

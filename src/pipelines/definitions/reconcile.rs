@@ -31,7 +31,7 @@ impl Managed for Pipeline {
 
     fn unreadable(conditions: Vec<Condition>, problem: Problem, seen: Seen) -> Said {
         let mut status = PipelineStatus { conditions, ..PipelineStatus::default() };
-        describe(&mut status, &[problem], seen);
+        describe(&mut status, &[problem], &[], seen);
         let PipelineStatus { observed_generation, message, conditions, .. } = status;
         Said { observed_generation, message, conditions }
     }
@@ -55,6 +55,48 @@ pub async fn reconcile<A: ApiServer>(
         return Ok(Reconciled::stale(now));
     }
     memory.writes.catch_up(std::iter::empty(), now);
-    memory.check(pipeline);
+    memory.check(api, pipeline).await?;
     carry_out(api, pipeline, memory, |memory| decide(pipeline, runs, memory, now), now).await
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::cluster::port::ObjectId;
+    use crate::testing::faults::ApiFaults;
+    use crate::testing::world::World;
+
+    #[test]
+    fn a_field_that_nobody_knows_is_reported_and_asked_about_once() {
+        for (container, expected, requests) in [
+            (json!({"name": "c", "image": "i"}), "can be run", 0),
+            (json!({"name": "c", "image": "i", "fieldOfTomorrow": {"a": 1}}), "can be run", 1),
+            (
+                json!({"name": "c", "imagee": "i", "fieldOfTomorrow": 1}),
+                "spec.steps[1].run.spec.containers[0].imagee: there is no such field: rename it to image, or remove it",
+                1,
+            ),
+        ] {
+            let world = World::new(1, ApiFaults::none());
+            let step =
+                |name: &str, container: Value| json!({"name": name, "run": {"spec": {"containers": [container]}}});
+            let steps =
+                [step("a", json!({"name": "c", "image": "i"})), step("b", container.clone()), step("c", container)];
+            let manifest = json!({"metadata": {"name": "p", "namespace": "ml"}, "spec": {"steps": steps}});
+            world.create_by_person(Resource::Pipeline, manifest);
+            let id = ObjectId::new(Resource::Pipeline, "ml", "p");
+            let mut memory = Memory::default();
+            let mut message = String::new();
+            for _ in 0..3 {
+                let pipeline: Pipeline = serde_json::from_value(Value::clone(&world.get(&id).unwrap())).unwrap();
+                block_on(reconcile(&world, &pipeline, &[], &mut memory, world.now())).unwrap();
+                message = pipeline.status.and_then(|status| status.message).unwrap_or_default();
+            }
+            assert!(message.starts_with(expected), "{message}");
+            assert_eq!(world.reads().len(), requests, "dry runs");
+        }
+    }
 }

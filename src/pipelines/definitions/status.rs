@@ -15,10 +15,15 @@ const INVALID: &str = "Invalid";
 /// Longest message, in bytes.
 const LONGEST_MESSAGE: usize = 2_048;
 
-/// Writes into a status whether the pipeline can be run: `problems` is empty if it can.
-pub fn describe(status: &mut PipelineStatus, problems: &[Problem], seen: Seen) {
+/// Writes into a status whether the pipeline can be run: `problems` is empty if it can. `warnings` do not keep it from that.
+pub fn describe(status: &mut PipelineStatus, problems: &[Problem], warnings: &[Problem], seen: Seen) {
+    const CAN_BE_RUN: &str = "can be run: create a PipelineRun that names it";
     let (reason, message) = match problems {
-        [] => (RUNNABLE, "can be run: create a PipelineRun that names it".to_owned()),
+        [] if warnings.is_empty() => (RUNNABLE, CAN_BE_RUN.to_owned()),
+        [] => {
+            let message = format!("{CAN_BE_RUN}; but note: {}", told(warnings));
+            (RUNNABLE, shorten(&message, LONGEST_MESSAGE).to_owned())
+        }
         problems => (INVALID, shorten(&told(problems), LONGEST_MESSAGE).to_owned()),
     };
     set_standing(&mut status.conditions, (problems.is_empty(), false, !problems.is_empty()), reason, &message, seen);

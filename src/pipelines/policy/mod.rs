@@ -1,5 +1,6 @@
 //! The rules of a run as functions of data.
 
+pub mod fields;
 pub mod graph;
 pub mod outputs;
 pub mod parameters;

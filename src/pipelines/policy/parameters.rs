@@ -1,20 +1,22 @@
 //! The values of a run's parameters: arguments, else defaults, each of them checked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 
-use crate::api::ValueType;
 use crate::api::pipeline_run::Argument;
-use crate::api::pipeline_step::Parameter;
+use crate::api::pipeline_step::{MAX_ENUM, MAX_PARAMETERS, MAX_PATTERN, Parameter};
+use crate::api::{MAX_TEXT, Scalar, ValueType};
 use crate::cluster::problem::Problem;
-
-/// Longest text of one value, in bytes: values stand in the run's status and in the specs of its pods.
-const LONGEST_VALUE: usize = 4_096;
+use crate::text::shorten;
 
 /// Most bytes that all values of a run may have.
 const MOST_BYTES: usize = 64 * 1_024;
+/// Largest compiled pattern, in bytes: what it takes to compile and to match is bounded by its size.
+const LARGEST_PATTERN: usize = 256 * 1_024;
+/// Allowed values and names that a remedy lists.
+const MOST_LISTED: usize = 20;
 
 /// Whether a value is of a type. A whole number is a number too; a number that is whole by value, as 3.0, is no integer.
 pub fn is_of(type_: ValueType, value: &Value) -> bool {
@@ -36,38 +38,74 @@ pub fn describe(type_: ValueType) -> &'static str {
     }
 }
 
-/// What a value of a parameter must be other than it is; nothing if it is as it should be.
-fn remedy(parameter: &Parameter, value: &Value) -> Option<String> {
-    let type_ = parameter.type_.unwrap_or_default();
-    if !is_of(type_, value) {
-        return Some(format!("give {}", describe(type_)));
+/// A parameter with its pattern compiled once, to check values against.
+struct Checker<'a> {
+    parameter: &'a Parameter,
+    type_: ValueType,
+    pattern: Option<Regex>,
+}
+
+impl<'a> Checker<'a> {
+    /// A pattern that cannot be used is left out: that is reported where it is declared.
+    fn new(parameter: &'a Parameter) -> Self {
+        let pattern = parameter.pattern.as_deref().and_then(|pattern| compile(pattern).ok());
+        Checker { parameter, type_: parameter.type_.unwrap_or_default(), pattern }
     }
-    if !parameter.allowed.is_empty() && !parameter.allowed.iter().any(|allowed| same(allowed, value)) {
-        let allowed: Vec<String> = parameter.allowed.iter().map(ToString::to_string).collect();
-        return Some(format!("give one of {}", allowed.join(", ")));
-    }
-    let number = value.as_f64();
-    if let (Some(minimum), Some(number)) = (parameter.minimum, number)
-        && number < minimum
-    {
-        return Some(format!("give at least {minimum}"));
-    }
-    if let (Some(maximum), Some(number)) = (parameter.maximum, number)
-        && number > maximum
-    {
-        return Some(format!("give at most {maximum}"));
-    }
-    if value.as_str().is_some_and(|text| text.len() > LONGEST_VALUE) {
-        return Some(format!("give at most {LONGEST_VALUE} bytes, or a file's name"));
-    }
-    // A pattern that does not compile is told of where it stands.
-    let pattern = parameter.pattern.as_deref().and_then(|pattern| Some((pattern, Regex::new(pattern).ok()?)));
-    match (pattern, value.as_str()) {
-        (Some((pattern, compiled)), Some(text)) if !compiled.is_match(text) => {
-            Some(format!("give text that matches {pattern}"))
+
+    /// The value as JSON.
+    ///
+    /// # Errors
+    /// What must be given instead.
+    fn check(&self, scalar: &Scalar) -> Result<Value, String> {
+        let Checker { parameter, type_, pattern } = self;
+        if let Scalar::TooLong(_) = scalar {
+            return Err(format!("give at most {MAX_TEXT} bytes, or a file's name"));
         }
-        _ => None,
+        let value = scalar.json().filter(|value| is_of(*type_, value));
+        let value = value.ok_or_else(|| format!("give {}", describe(*type_)))?;
+        let allowed = &parameter.allowed;
+        if !allowed.is_empty() && !allowed.iter().filter_map(Scalar::json).any(|allowed| same(&allowed, &value)) {
+            return Err(format!("give one of {}", listed(allowed.iter())));
+        }
+        let number = value.as_f64();
+        if let (Some(minimum), Some(number)) = (parameter.minimum, number)
+            && number < minimum
+        {
+            return Err(format!("give at least {minimum}"));
+        }
+        if let (Some(maximum), Some(number)) = (parameter.maximum, number)
+            && number > maximum
+        {
+            return Err(format!("give at most {maximum}"));
+        }
+        match (pattern, value.as_str()) {
+            (Some(pattern), Some(text)) if !pattern.is_match(text) => {
+                Err(format!("give text that matches {}", pattern.as_str()))
+            }
+            _ => Ok(value),
+        }
     }
+}
+
+/// Compiles a pattern.
+///
+/// # Errors
+/// What to do about it.
+fn compile(pattern: &str) -> Result<Regex, String> {
+    if pattern.len() > MAX_PATTERN {
+        return Err(format!("{} bytes: write at most {MAX_PATTERN}", pattern.len()));
+    }
+    RegexBuilder::new(pattern).size_limit(LARGEST_PATTERN).build().map_err(|error| match error {
+        regex::Error::CompiledTooBig(_) => "write a smaller one: it repeats too many characters too often; [0-9] and \
+             [a-zA-Z0-9_] are far smaller than \\d and \\w, which hold every script's"
+            .to_owned(),
+        error => {
+            // The parser draws its finding over several lines; the last one says what it is.
+            let words = error.to_string();
+            let last = words.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            format!("write a regular expression (RE2 syntax): {}", shorten(last, 200))
+        }
+    })
 }
 
 /// Equal as numbers, 1 and 1.0 too, or equal.
@@ -77,6 +115,15 @@ fn same(one: &Value, other: &Value) -> bool {
     one == other
         || !(is_whole(one) && is_whole(other))
             && one.as_f64().zip(other.as_f64()).is_some_and(|(one, other)| one == other)
+}
+
+/// Names or values that there are, as many as help.
+pub fn listed(items: impl ExactSizeIterator<Item = impl ToString>) -> String {
+    let more = items.len().saturating_sub(MOST_LISTED);
+    let short = |item: String| shorten(&item, 100).to_owned();
+    let mut listed: Vec<String> = items.take(MOST_LISTED).map(|item| short(item.to_string())).collect();
+    listed.extend((more > 0).then(|| format!("{more} more")));
+    listed.join(", ")
 }
 
 /// Checks the declaration of a parameter at `path`.
@@ -102,24 +149,23 @@ pub fn check_declaration(parameter: &Parameter, path: &str, problems: &mut Vec<P
         let field = format!("{path}.pattern");
         if type_ != ValueType::String {
             problems.push(Problem::new(&field, pattern, "remove it: only text has a pattern"));
-        } else if let Err(error) = Regex::new(pattern) {
-            // The parser draws its finding over several lines; the last one says what it is.
-            let words = error.to_string();
-            let last = words.lines().last().unwrap_or_default().trim_start_matches("error: ");
-            problems.push(Problem::new(&field, pattern, &format!("write a regular expression (regex syntax): {last}")));
+        } else if let Err(remedy) = compile(pattern) {
+            problems.push(Problem::new(&field, pattern, &remedy));
         }
     }
+    if parameter.allowed.len() > MAX_ENUM {
+        let remedy = format!("list at most {MAX_ENUM}");
+        problems.push(Problem::new(&format!("{path}.enum"), format!("{} values", parameter.allowed.len()), &remedy));
+        return;
+    }
     for (index, allowed) in parameter.allowed.iter().enumerate() {
-        if !is_of(type_, allowed) {
-            problems.push(Problem::new(
-                &format!("{path}.enum[{index}]"),
-                allowed,
-                &format!("give {}", describe(type_)),
-            ));
+        if !allowed.json().is_some_and(|allowed| is_of(type_, &allowed)) {
+            let remedy = format!("give {}", describe(type_));
+            problems.push(Problem::new(&format!("{path}.enum[{index}]"), allowed, &remedy));
         }
     }
     if let Some(default) = &parameter.default
-        && let Some(remedy) = remedy(parameter, default)
+        && let Err(remedy) = Checker::new(parameter).check(default)
     {
         problems.push(Problem::new(&format!("{path}.default"), default, &remedy));
     }
@@ -132,31 +178,45 @@ pub fn check_declaration(parameter: &Parameter, path: &str, problems: &mut Vec<P
 /// value.
 pub fn effective(parameters: &[Parameter], arguments: &[Argument]) -> Result<BTreeMap<String, Value>, Vec<Problem>> {
     let mut problems = Vec::new();
+    for (field, count) in [("the pipeline's parameters", parameters.len()), ("spec.arguments", arguments.len())] {
+        if count > MAX_PARAMETERS {
+            let remedy = format!("give at most {MAX_PARAMETERS}");
+            problems.push(Problem::new(field, format!("{count} of them"), &remedy));
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
     let mut values = BTreeMap::new();
+    let mut given = BTreeSet::new();
     for (index, Argument { name, value }) in arguments.iter().enumerate() {
         let path = format!("spec.arguments[{index}]");
         let Some(parameter) = parameters.iter().find(|parameter| parameter.name == *name) else {
-            let known: Vec<&str> = parameters.iter().map(|parameter| parameter.name.as_str()).collect();
-            let remedy = match known.as_slice() {
+            let remedy = match parameters {
                 [] => "remove it: the pipeline takes no parameters".to_owned(),
-                known => format!("remove it, or name one of the pipeline's parameters: {}", known.join(", ")),
+                known => {
+                    let known = listed(known.iter().map(|parameter| parameter.name.as_str()));
+                    format!("remove it, or name one of the pipeline's parameters: {known}")
+                }
             };
             problems.push(Problem::new(&format!("{path}.name"), name, &remedy));
             continue;
         };
-        if let Some(remedy) = remedy(parameter, value) {
-            problems.push(Problem::new(&format!("{path}.value"), value, &format!("{remedy} (parameter {name})")));
-        }
-        if values.insert(name.clone(), value.clone()).is_some() {
+        if !given.insert(name) {
             problems.push(Problem::new(&format!("{path}.name"), name, "give each argument once"));
         }
-    }
-    for parameter in parameters {
-        if values.contains_key(&parameter.name) {
-            continue;
+        match Checker::new(parameter).check(value) {
+            Ok(value) => _ = values.insert(name.clone(), value),
+            Err(remedy) => {
+                let remedy = format!("{remedy} (parameter {name})");
+                problems.push(Problem::new(&format!("{path}.value"), value, &remedy));
+            }
         }
+    }
+    for parameter in parameters.iter().filter(|parameter| !given.contains(&parameter.name)) {
         match &parameter.default {
-            Some(default) => _ = values.insert(parameter.name.clone(), default.clone()),
+            // One that is not as it should be is reported where the parameter is declared.
+            Some(default) => values.extend(default.json().map(|value| (parameter.name.clone(), value))),
             None => {
                 let remedy = format!("add an argument: {}", describe(parameter.type_.unwrap_or_default()));
                 problems.push(Problem::new("spec.arguments", format!("{} is missing", parameter.name), &remedy));
@@ -174,7 +234,8 @@ pub fn effective(parameters: &[Parameter], arguments: &[Argument]) -> Result<BTr
 /// A value that stands for a parameter of which none is known, to check what is made with it.
 pub fn sample(parameter: &Parameter) -> Value {
     let type_ = parameter.type_.unwrap_or_default();
-    let known = parameter.default.clone().or_else(|| parameter.allowed.first().cloned());
+    let declared = parameter.default.as_ref().or_else(|| parameter.allowed.first());
+    let known = declared.and_then(Scalar::json);
     known.filter(|value| is_of(type_, value)).unwrap_or_else(|| match (type_, parameter.minimum) {
         (ValueType::Number, Some(minimum)) => Value::from(minimum),
         #[allow(clippy::cast_possible_truncation, reason = "it saturates, which is as good a sample as any")]
@@ -204,6 +265,10 @@ mod tests {
         serde_json::from_value(all).unwrap()
     }
 
+    fn scalar(value: &Value) -> Scalar {
+        serde_json::from_value(value.clone()).unwrap()
+    }
+
     fn told(problems: Vec<Problem>) -> String {
         crate::cluster::problem::told(&problems)
     }
@@ -228,9 +293,15 @@ mod tests {
                 json!("a1"),
                 "spec.arguments[0].value: \"a1\": give text that matches ^[a",
             ),
-            (json!({}), json!("x".repeat(5_000)), "spec.arguments[0].value: \"xxxxxx"),
+            (
+                json!({}),
+                json!("x".repeat(5_000)),
+                "spec.arguments[0].value: text of 5000 bytes: give at most 4096 bytes",
+            ),
+            (json!({}), json!([{"a": 0}]), "spec.arguments[0].value: a list: give text"),
+            (json!({"type": "number"}), json!({"a": 0}), "spec.arguments[0].value: an object: give a number"),
         ] {
-            let argument = Argument { name: "p".into(), value: value.clone() };
+            let argument = Argument { name: "p".into(), value: scalar(&value) };
             let message = effective(&[parameter(declared.clone())], &[argument]).err().map(told).unwrap_or_default();
             assert!(
                 message.starts_with(expected) && message.is_empty() == expected.is_empty(),
@@ -242,7 +313,7 @@ mod tests {
     #[test]
     fn every_parameter_has_one_value_and_every_argument_a_parameter() {
         let parameters = [parameter(json!({"default": "d"})), parameter(json!({"name": "q", "type": "integer"}))];
-        let argument = |name: &str, value: Value| Argument { name: name.into(), value };
+        let argument = |name: &str, value: Value| Argument { name: name.into(), value: scalar(&value) };
         let values = effective(&parameters, &[argument("q", json!(2))]).unwrap();
         assert_eq!(json!(values), json!({"p": "d", "q": 2}));
         let problems =
@@ -258,8 +329,9 @@ mod tests {
     #[test]
     fn all_values_together_fit_into_a_status() {
         let parameters: Vec<Parameter> = (0..20).map(|index| parameter(json!({"name": format!("p{index}")}))).collect();
-        let arguments: Vec<Argument> =
-            (0..20).map(|index| Argument { name: format!("p{index}"), value: "x".repeat(4_000).into() }).collect();
+        let arguments: Vec<Argument> = (0..20)
+            .map(|index| Argument { name: format!("p{index}"), value: Scalar::Text("x".repeat(4_000)) })
+            .collect();
         let message = told(effective(&parameters, &arguments).unwrap_err());
         assert!(message.starts_with("spec.arguments: 80040 bytes: give at most 65536 in all"), "{message}");
     }
@@ -269,7 +341,16 @@ mod tests {
         for (declared, expected) in [
             (json!({"minimum": 1}), "x.minimum: 1: remove it"),
             (json!({"type": "integer", "minimum": 2, "maximum": 1}), "x.minimum: 2: set at most the maximum, 1"),
-            (json!({"pattern": "("}), "x.pattern: (: write a regular expression (regex syntax): unclosed group"),
+            (json!({"pattern": "("}), "x.pattern: (: write a regular expression (RE2 syntax): unclosed group"),
+            (json!({"pattern": r"\w{999}"}), r"x.pattern: \w{999}: write a smaller one: it repeats too many"),
+            (
+                json!({"pattern": "(([a-z]{999}){999}){999}"}),
+                "x.pattern: (([a-z]{999}){999}){999}: write a smaller one",
+            ),
+            (json!({"pattern": "a".repeat(513)}), &format!("x.pattern: {}: 513 bytes: write", "a".repeat(200))),
+            (json!({"default": [1]}), "x.default: a list: give text"),
+            (json!({"default": "x".repeat(4_097)}), "x.default: text of 4097 bytes: give at most 4096"),
+            (json!({"enum": vec!["a"; 65]}), "x.enum: 65 values: list at most 64"),
             (json!({"type": "integer", "pattern": "a"}), "x.pattern: a: remove it"),
             (json!({"enum": ["a", 1]}), "x.enum[1]: 1: give text"),
             (json!({"enum": ["a"], "default": "b"}), "x.default: \"b\": give one of \"a\""),
@@ -279,5 +360,21 @@ mod tests {
             check_declaration(&parameter(declared.clone()), "x", &mut problems);
             assert!(told(problems.clone()).starts_with(expected), "{declared}: {problems:?}");
         }
+    }
+
+    #[test]
+    fn common_patterns_are_small_enough() {
+        for pattern in
+            [r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$", r"^\d{4}-\d{2}-\d{2}$", r"^s3://[\w.-]+/.+$", "^(dev|prod)$"]
+        {
+            assert_eq!(compile(pattern).err(), None, "{pattern}");
+        }
+    }
+
+    #[test]
+    fn nothing_longer_than_its_limit_is_handed_out() {
+        let long = parameter(json!({"default": "x".repeat(600_000)}));
+        assert_eq!(sample(&long), "sample");
+        assert_eq!(effective(&[long], &[]), Ok(BTreeMap::new()), "its declaration is refused before");
     }
 }

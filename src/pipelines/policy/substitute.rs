@@ -1,12 +1,17 @@
 //! Puts values into an embedded spec. A value is data: whatever it holds, it becomes one string (or one number) of the spec,
 //! never a reference, a variable or structure.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::places::{Embedded, Place, map_strings};
-use super::references::{Piece, Reference, pieces};
+use super::places::{Embedded, Place, each_string, map_strings};
+use super::references::{Piece, Reference, only_reference, pieces};
+
+/// Most bytes of text that one step's spec may hold with its values. A reference is short and its value may be long, so this
+/// is checked before anything is built.
+pub const MOST_TEXT: usize = 1_024 * 1_024;
 
 /// What references of one run stand for.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -20,69 +25,68 @@ pub struct Values {
 }
 
 impl Values {
-    fn get(&self, reference: &Reference) -> Option<Value> {
+    fn get(&self, reference: Reference<'_>) -> Option<Cow<'_, Value>> {
         match reference {
-            Reference::Parameter(name) => self.parameters.get(name).cloned(),
-            Reference::Output { step, output } => self.outputs.get(step)?.get(output).cloned(),
-            Reference::RunName => Some(Value::from(self.run.as_str())),
+            Reference::Parameter(name) => self.parameters.get(name).map(Cow::Borrowed),
+            Reference::Output { step, output } => self.outputs.get(step)?.get(output).map(Cow::Borrowed),
+            Reference::RunName => Some(Cow::Owned(Value::from(self.run.as_str()))),
         }
     }
 }
 
-/// A place in a spec and what is there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found<T> {
-    /// Path of the string below the embedded spec, as in `spec.containers[0].args[1]`.
-    pub path: String,
-    /// What the string holds there.
-    pub what: T,
-}
-
-/// All references of a spec in its order, and as errors what looks like one and names nothing.
-pub fn references(spec: &Value, embedded: Embedded) -> Vec<Found<Result<Reference, String>>> {
-    let mut found = Vec::new();
-    let mut note = |path: &dyn Fn() -> String, _: Place, text: &str| {
-        for piece in pieces(text) {
-            let what = match piece {
-                Piece::Reference(reference) => Ok(reference),
-                Piece::Malformed(text) => Err(text.to_owned()),
-                Piece::Text(_) | Piece::Escaped(_) => continue,
-            };
-            found.push(Found { path: path(), what });
-        }
-        Ok::<_, std::convert::Infallible>(Value::Null)
-    };
-    let _ = map_strings(spec, embedded, &mut note);
-    found
+/// Why values cannot be put into a spec.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// A reference has no value.
+    #[error("{path}: {reference} has no value: the step did not succeed")]
+    NoValue {
+        /// Path of the string below the embedded spec, as in `spec.containers[0].args[1]`.
+        path: String,
+        /// The reference.
+        reference: String,
+    },
+    /// The spec would hold more than [`MOST_TEXT`] bytes of text.
+    #[error(
+        "{path}: with its values, the text of the step is longer than {MOST_TEXT} bytes up to here: pass what is long in a file, \
+         or refer to it less often"
+    )]
+    TooLong {
+        /// Path of the string that is one too many.
+        path: String,
+    },
 }
 
 /// The spec with every reference replaced by its value.
 ///
-/// A string of one of our own kinds' fields that is nothing but a reference becomes the value itself, so that
+/// A string that is nothing but a reference becomes the value itself where the field does not hold text, so that
 /// `replicas: $(params.replicas)` is a number; everywhere else a value becomes text.
 ///
 /// # Errors
-/// The first reference that has no value.
-pub fn substitute(spec: &Value, embedded: Embedded, values: &Values) -> Result<Value, Found<Reference>> {
+/// The first reference that has no value, or the string with which the spec becomes too long.
+pub fn substitute(spec: &Value, embedded: Embedded, values: &Values) -> Result<Value, Unfit> {
+    measure(spec, embedded, values)?;
     map_strings(spec, embedded, &mut |path, place, text| {
-        let pieces = pieces(text);
-        let value = |reference: &Reference| {
-            values.get(reference).ok_or_else(|| Found { path: path(), what: reference.clone() })
+        let value = |reference: Reference<'_>| {
+            values.get(reference).ok_or_else(|| Unfit::NoValue { path: path.told(), reference: reference.to_string() })
         };
-        if let (Place::Field, [Piece::Reference(reference)]) = (place, &pieces[..]) {
-            return value(reference);
+        if let (Place::Typed, Some(reference)) = (place, only_reference(text)) {
+            return value(reference).map(Cow::into_owned);
         }
         let mut replaced = String::with_capacity(text.len());
-        for piece in &pieces {
+        for piece in pieces(text) {
             match piece {
                 Piece::Text(text) | Piece::Malformed(text) => replaced.push_str(text),
                 // The kubelet takes one of the two dollar signs away where it expands; elsewhere that is ours to do.
                 Piece::Escaped(text) if place == Place::Expanded => replaced.push_str(text),
                 Piece::Escaped(text) => replaced.push_str(&text[1..]),
                 Piece::Reference(reference) => {
-                    let written = written(&value(reference)?);
+                    let value = value(reference)?;
+                    let written = written(&value);
                     // Doubled, it reaches the program as it was: "$(RANK)" in a value is no variable.
-                    replaced.push_str(&if place == Place::Expanded { written.replace('$', "$$") } else { written });
+                    match place {
+                        Place::Expanded => replaced.push_str(&written.replace('$', "$$")),
+                        Place::Typed | Place::Text => replaced.push_str(&written),
+                    }
                 }
             }
         }
@@ -90,9 +94,30 @@ pub fn substitute(spec: &Value, embedded: Embedded, values: &Values) -> Result<V
     })
 }
 
+/// Adds up the text of the spec with its values, until there is too much of it. Each value is measured once.
+fn measure(spec: &Value, embedded: Embedded, values: &Values) -> Result<(), Unfit> {
+    let mut total: usize = 0;
+    let mut lengths: BTreeMap<Reference<'_>, usize> = BTreeMap::new();
+    each_string(spec, embedded, &mut |path, _, text| {
+        for piece in pieces(text) {
+            total += match piece {
+                Piece::Text(text) | Piece::Malformed(text) | Piece::Escaped(text) => text.len(),
+                Piece::Reference(reference) => *lengths.entry(reference).or_insert_with(|| {
+                    let value = values.get(reference);
+                    value.map_or(0, |value| written(&value).bytes().map(|byte| 1 + usize::from(byte == b'$')).sum())
+                }),
+            };
+            if total > MOST_TEXT {
+                return Err(Unfit::TooLong { path: path.told() });
+            }
+        }
+        Ok(())
+    })
+}
+
 /// A value as text: strings as they are, without quotes; the rest as JSON writes it.
-fn written(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+fn written(value: &Value) -> Cow<'_, str> {
+    value.as_str().map_or_else(|| Cow::Owned(value.to_string()), Cow::Borrowed)
 }
 
 #[cfg(test)]
@@ -112,12 +137,12 @@ mod tests {
         }
     }
 
-    /// One string as it comes out in a field of our own, in an image, and in an argument.
+    /// One string as it comes out in a field that holds a number, in an image, and in an argument.
     fn three_ways(text: &str) -> [Value; 3] {
-        let spec = json!({"x": text, "template": {"spec": {"containers": [{"image": text, "args": [text]}]}}});
-        let spec = substitute(&spec, Embedded::Spec, &values()).unwrap();
+        let spec = json!({"nodes": text, "template": {"spec": {"containers": [{"image": text, "args": [text]}]}}});
+        let spec = substitute(&spec, Embedded::TrainingJob, &values()).unwrap();
         let container = &spec["template"]["spec"]["containers"][0];
-        [spec["x"].clone(), container["image"].clone(), container["args"][0].clone()]
+        [spec["nodes"].clone(), container["image"].clone(), container["args"][0].clone()]
     }
 
     #[test]
@@ -142,28 +167,78 @@ mod tests {
     }
 
     #[test]
+    fn a_value_alone_is_of_the_type_that_its_field_wants() {
+        let template = json!({
+            "metadata": {"labels": {"nodes": "$(params.nodes)"}, "annotations": {"fast": "$(params.fast)"}},
+            "spec": {
+                "hostNetwork": "$(params.fast)",
+                "securityContext": {"runAsUser": "$(params.nodes)"},
+                "ofTomorrow": "$(params.nodes)",
+                "nodeSelector": {"size": "$(params.nodes)"},
+                "containers": [{
+                    "name": "c",
+                    "env": [{"name": "N", "value": "$(params.nodes)"}],
+                    "args": ["$(params.nodes)", "$(params.fast)"],
+                    "ports": [{"containerPort": "$(params.nodes)", "hostPort": "8$(params.nodes)"}],
+                    "resources": {"limits": {"cpu": "$(params.rate)", "memory": "$(params.nodes)Gi"}},
+                    "readinessProbe": {"httpGet": {"port": "$(params.nodes)", "path": "$(params.nodes)"}},
+                }],
+            },
+        });
+        let filled = substitute(&template, Embedded::PodTemplate, &values()).unwrap();
+        let expected = json!({
+            "metadata": {"labels": {"nodes": "2"}, "annotations": {"fast": "true"}},
+            "spec": {
+                "hostNetwork": true,
+                "securityContext": {"runAsUser": 2},
+                "ofTomorrow": 2,
+                "nodeSelector": {"size": "2"},
+                "containers": [{
+                    "name": "c",
+                    "env": [{"name": "N", "value": "2"}],
+                    "args": ["2", "true"],
+                    "ports": [{"containerPort": 2, "hostPort": "82"}],
+                    "resources": {"limits": {"cpu": 0.5, "memory": "2Gi"}},
+                    "readinessProbe": {"httpGet": {"port": 2, "path": "2"}},
+                }],
+            },
+        });
+        assert_eq!(filled, expected);
+        let deployment = json!({"model": {"uri": "$(params.nodes)"}, "rollout": {"maxSurge": "$(params.nodes)"}});
+        let filled = substitute(&deployment, Embedded::ModelDeployment, &values()).unwrap();
+        assert_eq!(filled, json!({"model": {"uri": "2"}, "rollout": {"maxSurge": 2}}));
+    }
+
+    #[test]
     fn a_reference_without_a_value_is_named() {
         let template = json!({"spec": {"containers": [{"args": ["$(params.text)", "$(steps.train.outputs.loss)"]}]}});
         let missing = substitute(&template, Embedded::PodTemplate, &values()).unwrap_err();
         assert_eq!(
-            (missing.path.as_str(), missing.what.to_string().as_str()),
-            ("spec.containers[0].args[1]", "$(steps.train.outputs.loss)")
+            missing.to_string(),
+            "spec.containers[0].args[1]: $(steps.train.outputs.loss) has no value: the step did not succeed"
         );
     }
 
     #[test]
-    fn references_are_listed_with_their_places() {
-        let spec =
-            json!({"nodes": "$(params.nodes)", "template": {"spec": {"hostname": "$(params.)", "x": "$$(params.y)"}}});
-        let found: Vec<_> =
-            references(&spec, Embedded::Spec).into_iter().map(|found| (found.path, found.what)).collect();
-        assert_eq!(
-            found,
-            [
-                ("nodes".to_owned(), Ok(Reference::Parameter("nodes".to_owned()))),
-                ("template.spec.hostname".to_owned(), Err("$(params.)".to_owned())),
-            ]
-        );
+    fn what_becomes_too_long_is_refused_before_it_is_built() {
+        let mut values = values();
+        let fits = MOST_TEXT / 4_096;
+        for (value, references, is_fit) in [
+            ("x".repeat(4_096), fits, true),
+            ("x".repeat(4_096), fits + 1, false),
+            // Each dollar sign is doubled for the kubelet.
+            ("$".repeat(4_096), fits / 2, true),
+            ("$".repeat(4_096), fits, false),
+            ("x".repeat(4_096), 20_000, false),
+        ] {
+            values.parameters.insert("a".to_owned(), value.into());
+            let template = json!({"spec": {"containers": [{"args": ["$(params.a)".repeat(references)]}]}});
+            let filled = substitute(&template, Embedded::PodTemplate, &values);
+            assert_eq!(filled.is_ok(), is_fit, "{references}");
+            if let Ok(filled) = filled {
+                assert!(filled.to_string().len() <= MOST_TEXT + 200);
+            }
+        }
     }
 
     /// The kubelet's expansion without any variable defined (third_party/forked/golang/expansion in Kubernetes): `$$` gives `$`,

@@ -1,8 +1,8 @@
 //! `when`: a CEL expression that decides whether a step runs.
 //!
 //! Every reference in it is checked before the run starts. Types are checked by evaluating its parts with a value of the right
-//! type in place of each reference, both sides of `&&`, `||` and `?:` too. Loops are refused: without them the cost of an
-//! expression is bounded by its length.
+//! type in place of each reference, both sides of `&&`, `||` and `?:` too. Loops and regular expressions are refused:
+//! without them the cost of an expression is bounded by its length.
 
 mod references;
 mod types;
@@ -61,11 +61,11 @@ const DEEPEST: u16 = 32;
 /// Most operators, references and literals of an expression.
 const MOST_NODES: usize = 250;
 
-/// An expression that can be evaluated.
+/// An expression that can be evaluated. It is kept as text, since its tree takes thirty times the memory, and evaluated once or
+/// twice.
 #[derive(Debug)]
 pub struct When {
     text: String,
-    expression: IdedExpr,
     used: Used,
 }
 
@@ -78,11 +78,7 @@ impl When {
         if text.len() > MAX_WHEN {
             return Err(format!("{} bytes: write at most {MAX_WHEN}", text.len()));
         }
-        let parser = PrattParser::new().max_recursion_depth(DEEPEST).max_expression_node_count(MOST_NODES);
-        let expression = parser.parse(text).map_err(|errors| {
-            let first = errors.errors.first().map(|error| error.msg.clone()).unwrap_or_default();
-            format!("write a CEL expression, such as steps.evaluate.outputs.accuracy >= 0.95: {first}")
-        })?;
+        let expression = parse(text)?;
         let mut used = Used::default();
         check_references(&expression, scope, &mut used)?;
         let context = used.sample();
@@ -96,7 +92,7 @@ impl When {
             },
             Err(error) => tell_type_error(&error)?,
         }
-        Ok(When { text: text.to_owned(), expression, used })
+        Ok(When { text: text.to_owned(), used })
     }
 
     /// The expression as it was written.
@@ -104,12 +100,17 @@ impl When {
         &self.text
     }
 
+    /// Whether it looks at what became of the step of that name.
+    pub fn asks_for(&self, step: &str) -> bool {
+        self.used.steps.contains_key(step)
+    }
+
     /// Whether it holds.
     ///
     /// # Errors
     /// Why it cannot be said: a division by zero, an output that was not reported.
     pub fn holds(&self, facts: &Facts) -> Result<bool, String> {
-        match CelValue::resolve(&self.expression, &self.used.context(facts)) {
+        match CelValue::resolve(&parse(&self.text)?, &self.used.context(facts)) {
             Ok(CelValue::Bool(holds)) => Ok(holds),
             Ok(other) => Err(format!("it is neither true nor false, but {}", named(&other.type_of()))),
             Err(ExecutionError::NoSuchKey(key)) => {
@@ -118,6 +119,14 @@ impl When {
             Err(error) => Err(error.to_string()),
         }
     }
+}
+
+fn parse(text: &str) -> Result<IdedExpr, String> {
+    let parser = PrattParser::new().max_recursion_depth(DEEPEST).max_expression_node_count(MOST_NODES);
+    parser.parse(text).map_err(|errors| {
+        let first = errors.errors.first().map(|error| error.msg.clone()).unwrap_or_default();
+        format!("write a CEL expression, such as steps.evaluate.outputs.accuracy >= 0.95: {first}")
+    })
 }
 
 #[cfg(test)]
@@ -202,9 +211,12 @@ mod tests {
             ("params.fast ? params.env > 3 : true", "its types do not fit"),
             ("[1, 2].all(x, x > 0)", "loops"),
             ("params.env.exists(x, true)", "loops"),
-            ("params.absent == 'x'", "params.absent: there is no such parameter: there are "),
+            ("params.absent == 'x'", "params.absent: there is no such parameter: there are env, "),
             ("params", "params: write params.NAME"),
-            ("steps.deploy.outputs.url == ''", "steps.deploy: no such step has ended by then: name it in dependsOn"),
+            (
+                "steps.deploy.outputs.url == ''",
+                "steps.deploy: no such step has ended by then: name it in dependsOn; there are evaluate, ",
+            ),
             ("steps.evaluate.outputs.f1 > 0.5", "steps.evaluate.outputs.f1: the step declares no such output"),
             ("steps.evaluate.accuracy > 0.5", "steps.evaluate.accuracy: write params.NAME, steps.STEP"),
             ("accuracy > 0.5", "accuracy: there is no such variable"),
@@ -219,6 +231,14 @@ mod tests {
                  brackets: steps['smoke-test']",
             ),
             ("params.env.shout() == 'X'", "its types do not fit"),
+            (r"''.matches(r'\w{999}')", "regular expressions are not allowed: use =="),
+            ("true || matches(params.env, 'a')", "regular expressions are not allowed"),
+            (
+                "steps.train.state == 'succeeded'",
+                "steps.train.state is never 'succeeded': compare it with one of 'Succeeded', ",
+            ),
+            ("'Success' != steps.train.state", "steps.train.state is never 'Success'"),
+            ("params.fast || steps['train'].state in ['Succeeded', 'Running']", "steps.train.state is never 'Running'"),
             (&long, "1619 bytes: write at most 1024"),
         ] {
             let error = read(text).map(|_| ()).unwrap_err();

@@ -14,6 +14,7 @@ use crate::cluster::managed::Remembers;
 use crate::cluster::plan::{Action, Check};
 use crate::cluster::pod::PodFacts;
 use crate::cluster::port::{ObjectId, Resource};
+use crate::cluster::problem::Problem;
 use crate::cluster::refusal::{Refusal, RefusalKind};
 use crate::cluster::retry::wait_before;
 use crate::cluster::workload::RevisionFacts;
@@ -77,6 +78,8 @@ pub struct Memory {
     pub seen: BTreeMap<Resource, BTreeSet<String>>,
     /// The Pipeline that the run names, as it was last read; only before the run starts.
     pub pipeline: Option<PipelineRead>,
+    /// What the apiserver said of fields that the operator does not know; only before the run starts.
+    pub asked: Option<Asked>,
     /// Steps whose ModelDeployment was made, or changed, as they want it, or that the caches have shown so.
     pub deployed: BTreeSet<String>,
     /// Children that were refused for a reason that passes: they are asked for again in their own time, and hold up no other.
@@ -87,6 +90,15 @@ pub struct Memory {
     pub ending: Endings,
     /// What the record says.
     pub prepared: Option<Arc<Prepared>>,
+}
+
+/// What the apiserver said of the fields of a pipeline.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Asked {
+    /// UID of the Pipeline, if it is not the run's own, and the generation that was asked about.
+    pub about: (Option<String>, Option<i64>),
+    /// Fields that it does not know either.
+    pub problems: Vec<Problem>,
 }
 
 /// A Pipeline as it was read.

@@ -4,63 +4,75 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
+use super::fields::{Finding, UnknownField, compare, unknown, wanted};
+use super::{DEFAULT_MOUNT_PATH, Findings, MOST_PROBLEMS, Work};
 use crate::api::pipeline_step::Files;
 use crate::api::{ModelDeployment, TrainingJob, reserved};
-use crate::cluster::problem::{Problem, check_env, check_template_metadata, primary_container};
+use crate::cluster::problem::{Problem, check_env, check_length, check_template_metadata, primary_container};
 use crate::cluster::template_edit::check_outline;
 use crate::pipelines::build::FILES_VOLUME;
-use crate::pipelines::policy::parameters::sample_of;
-use crate::pipelines::policy::places::Embedded;
-use crate::pipelines::policy::references::Reference;
-use crate::pipelines::policy::substitute::{Values, references, substitute};
+use crate::pipelines::policy::parameters::{listed, sample_of};
+use crate::pipelines::policy::places::{Embedded, Path, Segment, each_string};
+use crate::pipelines::policy::references::{Piece, Reference, in_another_form, pieces};
+use crate::pipelines::policy::substitute::{MOST_TEXT, Unfit, Values, substitute};
 use crate::pipelines::policy::when::Scope;
-use crate::pipelines::validate::{DEFAULT_MOUNT_PATH, Work};
 use crate::{names, serving, training};
 
 /// Field of a problem with a spec that cannot even be read.
 const UNREADABLE: &str = "spec";
 
-/// Checks the work of the step at `path`, and finds the container that counts.
-pub(super) fn check(
-    work: &mut Work,
-    name: &str,
-    path: &str,
-    scope: &Scope,
-    parameters: &BTreeMap<String, Value>,
-    files: Option<&Files>,
-    problems: &mut Vec<Problem>,
-) {
-    let (field, spec, embedded) = match work {
-        Work::Run { template, .. } => ("run", template.parse(), Embedded::PodTemplate),
-        Work::Train(spec) => ("train", spec.parse(), Embedded::Spec),
-        Work::Deploy(deploy) => ("deploy.spec", deploy.spec.parse(), Embedded::Spec),
+/// A step whose work is checked.
+pub(super) struct Subject<'a> {
+    /// Its name.
+    pub(super) name: &'a str,
+    /// Its path in the pipeline.
+    pub(super) path: &'a str,
+    /// What it may refer to.
+    pub(super) scope: Scope<'a>,
+    /// Values of parameters to check with.
+    pub(super) parameters: &'a BTreeMap<String, Value>,
+    /// What the steps share.
+    pub(super) files: Option<&'a Files>,
+}
+
+/// Checks the work of a step, and finds the container that counts. Answers the steps whose outputs it refers to.
+pub(super) fn check(work: &mut Work, subject: &Subject, findings: &mut Findings) -> BTreeSet<String> {
+    let (field, object, embedded) = match work {
+        Work::Run { template, .. } => ("run", &*template, Embedded::PodTemplate),
+        Work::Train(spec) => ("train", &*spec, Embedded::TrainingJob),
+        Work::Deploy(deploy) => ("deploy.spec", &deploy.spec, Embedded::ModelDeployment),
     };
-    let path = format!("{path}.{field}");
-    let (mut dynamic, mut values) = (BTreeSet::new(), Values { run: "sample".to_owned(), ..Values::default() });
-    let before = problems.len();
-    for found in references(&spec, embedded) {
-        let field = format!("{path}.{}", found.path);
-        match found.what {
-            Ok(reference) => {
-                if let Err(remedy) = give_sample(&reference, scope, parameters, &mut values) {
-                    problems.push(Problem::new(&field, &reference, &remedy));
-                }
-            }
-            Err(text) => {
-                let remedy = "write $(params.NAME), $(steps.STEP.outputs.NAME) or $(run.name); to have it as it stands, write $$(...)";
-                problems.push(Problem::new(&field, text, remedy));
-            }
+    let path = format!("{}.{field}", subject.path);
+    check_length(&path, object, &mut findings.problems);
+    if object.is_too_long() {
+        return BTreeSet::new();
+    }
+    let spec = object.parse();
+    let before = findings.problems.len();
+    let (dynamic, values) = follow(&spec, embedded, &path, subject, &mut findings.problems);
+    let used = values.outputs.keys().cloned().collect();
+    check_what_is_ours(work, &spec, &path, &mut findings.problems);
+    if findings.problems.len() > before {
+        return used;
+    }
+    let filled = match substitute(&spec, embedded, &values) {
+        Ok(filled) => filled,
+        Err(Unfit::TooLong { path: at }) => {
+            let value = format!("with its values, the text of the step is longer than {MOST_TEXT} bytes up to here");
+            let remedy = "pass what is long in a file, or refer to it less often";
+            findings.problems.push(Problem::new(&format!("{path}.{at}"), value, remedy));
+            return used;
         }
-        dynamic.insert(found.path);
+        // Each reference was given a sample.
+        Err(Unfit::NoValue { .. }) => return used,
+    };
+    check_fields(&filled, embedded, &path, &dynamic, findings);
+    if findings.problems.len() > before {
+        return used;
     }
-    if problems.len() > before {
-        return;
-    }
-    check_names_are_fixed(work, &path, &dynamic, problems);
-    let Ok(filled) = substitute(&spec, embedded, &values) else { return };
-    if let Some(files) = files.filter(|_| !matches!(work, Work::Deploy(_))) {
+    if let Some(files) = subject.files.filter(|_| !matches!(work, Work::Deploy(_))) {
         let template = if embedded == Embedded::PodTemplate { &filled } else { &filled["template"] };
-        check_room_for_files(files, &template["spec"], &path, problems);
+        check_room_for_files(files, &template["spec"], &path, &mut findings.problems);
     }
     let found = match work {
         Work::Run { container, .. } => {
@@ -68,90 +80,189 @@ pub(super) fn check(
             check_template(&filled)
         }
         Work::Train(_) => {
-            check_object::<TrainingJob>("TrainingJob", name, &filled, |job| training::validate::validate(job).err())
+            let validate = |job: &TrainingJob| training::validate::validate(job).err();
+            check_object("TrainingJob", subject.name, &filled, validate)
         }
         Work::Deploy(deploy) => {
-            check_object::<ModelDeployment>("ModelDeployment", &deploy.name, &filled, |deployment| {
-                serving::validate::validate(deployment).err()
-            })
+            let validate = |deployment: &ModelDeployment| serving::validate::validate(deployment).err();
+            check_object("ModelDeployment", &deploy.name, &filled, validate)
         }
     };
     // What is wrong with a sample may be right with the true value; that is checked when the step starts.
-    let root = if embedded == Embedded::PodTemplate { "spec.template." } else { "spec." };
-    let has_dynamic_fields = embedded == Embedded::Spec && dynamic.iter().any(|path| !path.starts_with("template."));
+    let root = if embedded == Embedded::PodTemplate { "spec.template" } else { "spec" };
     let is_fixed = |problem: &Problem| {
         if problem.field == UNREADABLE {
-            return !has_dynamic_fields;
+            return dynamic.keys().all(|path| path.starts_with("template."));
         }
         let field = problem.field.strip_prefix(root).unwrap_or(&problem.field);
-        !dynamic.iter().any(|dynamic| field.starts_with(dynamic.as_str()) || dynamic.starts_with(field))
+        !touches(&dynamic, field.trim_start_matches('.'))
     };
-    problems.extend(found.into_iter().filter(is_fixed).map(|problem| match embedded {
-        Embedded::PodTemplate => problem.moved("spec.template", &path),
-        Embedded::Spec => problem.moved("spec", &path),
-    }));
+    let fixed = found.into_iter().filter(is_fixed).take(MOST_PROBLEMS);
+    findings.problems.extend(fixed.map(|problem| problem.moved(root, &path)));
+    used
+}
+
+/// Strings with references: their paths, none longer than its limit, with what is written there.
+type Dynamic<'a> = BTreeMap<String, &'a str>;
+
+/// Whether a field is one of those, above one, or below one.
+fn touches(dynamic: &Dynamic, field: &str) -> bool {
+    let is_above = dynamic.range(field.to_owned()..).next().is_some_and(|(path, _)| path.starts_with(field));
+    is_above || (1..=field.len()).filter_map(|end| field.get(..end)).any(|begin| dynamic.contains_key(begin))
+}
+
+/// Follows every reference; answers the strings that have some, and values to check the spec with. Each of the names is looked
+/// up once, and no more is kept of a reference than where it is.
+fn follow<'a>(
+    spec: &'a Value,
+    embedded: Embedded,
+    path: &str,
+    subject: &Subject,
+    problems: &mut Vec<Problem>,
+) -> (Dynamic<'a>, Values) {
+    let (mut dynamic, mut known) = (BTreeMap::new(), BTreeSet::new());
+    let mut values = Values { run: "sample".to_owned(), ..Values::default() };
+    let most = problems.len() + MOST_PROBLEMS;
+    let mut look = |at: &Path<'a>, _, text: &'a str| {
+        if problems.len() >= most {
+            return Err(());
+        }
+        let mut is_dynamic = false;
+        for piece in pieces(text) {
+            match piece {
+                Piece::Text(_) | Piece::Escaped(_) => continue,
+                Piece::Reference(reference) if known.contains(&reference) => {}
+                Piece::Reference(reference) => match give_sample(reference, subject, &mut values) {
+                    Ok(()) => _ = known.insert(reference),
+                    Err(remedy) => {
+                        problems.push(Problem::new(&format!("{path}.{}", at.told()), reference, &remedy));
+                        break;
+                    }
+                },
+                Piece::Malformed(text) => {
+                    let remedy = "write $(params.NAME), $(steps.STEP.outputs.NAME) or $(run.name); to have it as it is, write $$(...)";
+                    problems.push(Problem::new(&format!("{path}.{}", at.told()), text, remedy));
+                    break;
+                }
+            }
+            is_dynamic = true;
+        }
+        let names_ours = |reference: Reference<'_>| give_sample(reference, subject, &mut Values::default()).is_ok();
+        if let Some((written, meant)) = in_another_form(text, names_ours) {
+            let remedy = format!("write {meant}; to have it as it is, give it as the value of a parameter");
+            problems.push(Problem::new(&format!("{path}.{}", at.told()), written, &remedy));
+        }
+        if is_dynamic {
+            if matches!(embedded, Embedded::PodTemplate) && names_container(at) {
+                let remedy = "write the name out: the container whose end is the step's must be known";
+                problems.push(Problem::new(&format!("{path}.{}", at.told()), "a reference", remedy));
+            }
+            dynamic.insert(at.told(), text);
+        }
+        Ok(())
+    };
+    // Ends early with enough problems.
+    _ = each_string(spec, embedded, &mut look);
+    (dynamic, values)
+}
+
+/// What names the container whose end is the step's is not left to values: the run has to find it.
+fn names_container(at: &Path) -> bool {
+    use Segment::{Field, Item};
+    matches!(
+        at.in_template(),
+        Some(
+            [Field("spec"), Field("containers"), Item(_), Field("name")]
+                | [Field("metadata"), Field("annotations"), Field(names::ANNOTATION_DEFAULT_CONTAINER)]
+        )
+    )
+}
+
+/// Checks that the spec has the fields of its kind and no others, each of its type.
+fn check_fields(filled: &Value, embedded: Embedded, path: &str, dynamic: &Dynamic, findings: &mut Findings) {
+    let most = findings.problems.len() + MOST_PROBLEMS;
+    compare(filled, embedded, &mut |at, finding| {
+        if findings.problems.len() >= most {
+            return;
+        }
+        let below = at.told();
+        let field = format!("{path}.{below}");
+        match finding {
+            Finding::Unknown { meant, open: true } => {
+                if findings.unknown.len() < MOST_PROBLEMS {
+                    findings.unknown.extend(UnknownField::new(at, field, meant));
+                }
+            }
+            Finding::Unknown { meant, .. } => findings.problems.push(unknown(&field, meant)),
+            Finding::Missing(kind) => {
+                let remedy = format!("add it: {}", wanted(kind));
+                findings.problems.push(Problem::new(&field, "missing", &remedy));
+            }
+            Finding::Wrong { value, remedy, depends_on_value } => match dynamic.get(&below) {
+                Some(_) if depends_on_value => {}
+                Some(written) => {
+                    let remedy =
+                        format!("{remedy}: a reference alone has the type that its parameter or output declares");
+                    findings.problems.push(Problem::new(&field, written, &remedy));
+                }
+                None => findings.problems.push(Problem::new(&field, value, &remedy)),
+            },
+        }
+    });
 }
 
 /// Checks that the run's files can be mounted in the containers of a pod's spec.
 fn check_room_for_files(files: &Files, spec: &Value, path: &str, problems: &mut Vec<Problem>) {
-    let items = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    if items(&spec["volumes"]).iter().any(|volume| volume["name"] == FILES_VOLUME) {
+    fn items(value: &Value) -> impl Iterator<Item = &Value> {
+        value.as_array().into_iter().flatten()
+    }
+    if items(&spec["volumes"]).any(|volume| volume["name"] == FILES_VOLUME) {
         let remedy = "rename it: the run's files are mounted under that name";
         problems.push(Problem::new(path, format!("volume {FILES_VOLUME}"), remedy));
     }
     let mount_path = files.mount_path.as_deref().unwrap_or(DEFAULT_MOUNT_PATH).trim_end_matches('/');
-    for container in ["initContainers", "containers"].iter().flat_map(|list| items(&spec[*list])) {
-        let mounts = items(&container["volumeMounts"]);
-        let mut places = mounts.iter().filter_map(|mount| mount["mountPath"].as_str());
-        if places.any(|place| place.trim_end_matches('/') == mount_path) {
-            let remedy = "remove it, or set files.mountPath: the run's files are mounted there";
-            problems.push(Problem::new(path, format!("a mount at {mount_path}"), remedy));
-        }
+    let containers = ["initContainers", "containers"].into_iter().flat_map(|list| items(&spec[list]));
+    let mut places = containers.flat_map(|container| items(&container["volumeMounts"]));
+    if places.any(|mount| mount["mountPath"].as_str().is_some_and(|place| place.trim_end_matches('/') == mount_path)) {
+        let remedy = "remove it, or set files.mountPath: the run's files are mounted there";
+        problems.push(Problem::new(path, format!("a mount at {mount_path}"), remedy));
     }
 }
 
-/// What names the container whose end is the step's, and how long a job is kept, is not left to values or to the user: the run
-/// has to find both.
-fn check_names_are_fixed(work: &Work, path: &str, dynamic: &BTreeSet<String>, problems: &mut Vec<Problem>) {
-    let names_container = |path: &&String| {
-        path.ends_with(names::ANNOTATION_DEFAULT_CONTAINER)
-            || (path.starts_with("spec.containers[") && path.ends_with("].name"))
-    };
-    match work {
-        Work::Run { .. } => {
-            for dynamic in dynamic.iter().filter(names_container) {
-                let remedy = "write the name out: the container whose end is the step's must be known";
-                problems.push(Problem::new(&format!("{path}.{dynamic}"), "a reference", remedy));
-            }
-        }
-        Work::Train(spec) => {
-            if let Some(time) = spec.parse().get("deleteAfterFinished") {
-                let remedy = "remove it: the job belongs to the run, which needs its end and deletes it with itself";
-                problems.push(Problem::new(&format!("{path}.deleteAfterFinished"), time, remedy));
-            }
-        }
-        Work::Deploy(_) => {}
+/// How long a job is kept, and whether it is stopped, is the run's to say.
+fn check_what_is_ours(work: &Work, spec: &Value, path: &str, problems: &mut Vec<Problem>) {
+    if !matches!(work, Work::Train(_)) {
+        return;
+    }
+    if let Some(time) = spec.get("deleteAfterFinished").filter(|time| !time.is_null()) {
+        let remedy = "remove it: the job belongs to the run, which needs its end and deletes it with itself";
+        problems.push(Problem::new(&format!("{path}.deleteAfterFinished"), time, remedy));
+    }
+    if let Some(suspend) = spec.get("suspend").filter(|suspend| !matches!(suspend, Value::Null | Value::Bool(false))) {
+        let remedy = "remove it: the run would wait for ever; it starts and stops its jobs itself";
+        problems.push(Problem::new(&format!("{path}.suspend"), suspend, remedy));
     }
 }
 
 /// Looks a reference up, and gives it a value to check the spec with.
-fn give_sample(
-    reference: &Reference,
-    scope: &Scope,
-    parameters: &BTreeMap<String, Value>,
-    values: &mut Values,
-) -> Result<(), String> {
+fn give_sample(reference: Reference<'_>, subject: &Subject, values: &mut Values) -> Result<(), String> {
+    let Subject { scope, parameters, .. } = subject;
     match reference {
         Reference::Parameter(name) => {
-            let value = parameters.get(name).ok_or("add the parameter, or name one that the pipeline has")?;
-            values.parameters.insert(name.clone(), value.clone());
+            let value = parameters.get(name).ok_or_else(|| match parameters.len() {
+                0 => "add the parameter: the pipeline has none".to_owned(),
+                _ => format!("add the parameter, or name one of {}", listed(parameters.keys())),
+            })?;
+            values.parameters.insert(name.to_owned(), value.clone());
         }
         Reference::Output { step, output } => {
             let missing = || format!("name {step} in dependsOn, or correct it: no such step has ended by then");
             let outputs = scope.step(step).ok_or_else(missing)?;
-            let undeclared = || format!("declare the output in step {step}, or name one that it declares");
-            let type_ = outputs.get(output).ok_or_else(undeclared)?;
-            values.outputs.entry(step.clone()).or_default().insert(output.clone(), sample_of(*type_));
+            let type_ = outputs.get(output).ok_or_else(|| match outputs.len() {
+                0 => format!("declare the output in step {step}, which has none"),
+                _ => format!("declare the output in step {step}, or name one of {}", listed(outputs.keys())),
+            })?;
+            values.outputs.entry(step.to_owned()).or_default().insert(output.to_owned(), sample_of(*type_));
         }
         Reference::RunName => {}
     }
@@ -195,10 +306,13 @@ pub(in crate::pipelines) fn check_object<K: kube::Resource + serde::de::Deserial
         "metadata": {"name": name, "namespace": "sample", "uid": "sample"},
         "spec": spec,
     });
-    match serde_json::from_value::<K>(object) {
-        Ok(object) => validate(&object).unwrap_or_default(),
-        Err(error) => {
-            vec![Problem::new(UNREADABLE, error, &format!("correct it: it has to be the spec of a {kind}"))]
-        }
-    }
+    serde_path_to_error::deserialize::<_, K>(object).map_or_else(
+        |error| {
+            let remedy = format!("correct it: it has to be the spec of a {kind}");
+            let field = error.path().to_string();
+            let field = if field.starts_with("spec.") { &field } else { UNREADABLE };
+            vec![Problem::new(field, error.inner(), &remedy)]
+        },
+        |object| validate(&object).unwrap_or_default(),
+    )
 }

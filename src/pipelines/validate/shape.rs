@@ -1,9 +1,10 @@
 //! Checks of single fields. Admission makes most of them too; an apiserver may lack the schema.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::SignedDuration;
 
+use super::MOST_PROBLEMS;
 use crate::api::Duration;
 use crate::api::pipeline_step::{MAX_OUTPUTS, Output, Step};
 use crate::cluster::problem::Problem;
@@ -57,6 +58,7 @@ pub(super) fn check_outputs(outputs: &[Output], path: &str, problems: &mut Vec<P
     if outputs.len() > MAX_OUTPUTS {
         let remedy = format!("declare at most {MAX_OUTPUTS}, and write what is large to a file");
         problems.push(Problem::new(&format!("{path}.outputs"), format!("{} of them", outputs.len()), &remedy));
+        return;
     }
     let mut names = BTreeSet::new();
     for (index, output) in outputs.iter().enumerate() {
@@ -82,14 +84,18 @@ pub(super) fn check_deploy(step: &Step, path: &str, problems: &mut Vec<Problem>)
 
 /// Steps that deploy the same model come one after the other.
 pub(super) fn check_models(steps: &[Step], graph: &Graph, path: &str, problems: &mut Vec<Problem>) {
-    let model = |step: &Step| step.deploy.as_ref().map(|deploy| deploy.name.clone());
+    let mut deploying: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (index, step) in steps.iter().enumerate() {
-        let Some(name) = model(step) else { continue };
-        let others = steps[..index].iter().enumerate().filter(|(_, other)| model(other).as_ref() == Some(&name));
-        let ordered = |other: usize| graph.earlier[index].contains(&other) || graph.earlier[other].contains(&index);
-        for (_, other) in others.filter(|(other, _)| !ordered(*other)) {
-            let remedy = format!("name one in dependsOn of the other: step {} deploys it too", other.name);
-            problems.push(Problem::new(&format!("{path}[{index}].deploy.name"), &name, &remedy));
+        let Some(deploy) = &step.deploy else { continue };
+        let others = deploying.entry(&deploy.name).or_default();
+        let is_ordered = |other: usize| graph.earlier[index].contains(other) || graph.earlier[other].contains(index);
+        for other in others.iter().filter(|other| !is_ordered(**other)) {
+            if problems.len() >= MOST_PROBLEMS {
+                return;
+            }
+            let remedy = format!("name one in dependsOn of the other: step {} deploys it too", steps[*other].name);
+            problems.push(Problem::new(&format!("{path}[{index}].deploy.name"), &deploy.name, &remedy));
         }
+        others.push(index);
     }
 }

@@ -55,6 +55,11 @@ fn each_problem_names_field_value_and_remedy() {
     let accuracy = json!([{"name": "accuracy", "type": "number"}]);
     let deploy = |spec: Value| json!({"deploy": {"name": "m", "spec": spec}});
     let serving = json!({"template": {"spec": {"containers": [{"name": "c", "ports": [{"containerPort": 80}]}]}}});
+    let train = |further: Value| {
+        let mut spec = json!({"framework": "torch", "template": {"spec": {"containers": [{"name": "c"}]}}});
+        json_patch::merge(&mut spec, &further);
+        json!({"train": spec})
+    };
     let cases = [
         (json!({"steps": []}), "spec.steps: []: give at least one step"),
         (
@@ -103,7 +108,7 @@ fn each_problem_names_field_value_and_remedy() {
         ),
         (
             json!({"steps": [step("a", with_args(&["$(params.x)"]))]}),
-            "spec.steps[0].run.spec.containers[0].args[0]: $(params.x): add the parameter",
+            "spec.steps[0].run.spec.containers[0].args[0]: $(params.x): add the parameter: the pipeline has none",
         ),
         (
             json!({"steps": [step("a", with_args(&["$(steps.a.accuracy)"]))]}),
@@ -123,7 +128,84 @@ fn each_problem_names_field_value_and_remedy() {
         ),
         (
             json!({"steps": [step("a", json!({"train": {"framework": "none"}}))]}),
-            "spec.steps[0].train: missing field `template`",
+            "spec.steps[0].train.template: missing: add it",
+        ),
+        (
+            json!({"steps": [step("a", train(json!({"node": 2})))]}),
+            "spec.steps[0].train.node: there is no such field: rename it to nodes, or remove it",
+        ),
+        (
+            json!({"steps": [step("a", train(json!({"failurePolicy": {"maxRestart": 2}})))]}),
+            "spec.steps[0].train.failurePolicy.maxRestart: there is no such field: rename it to maxRestarts",
+        ),
+        (
+            json!({"steps": [step("a", train(json!({"nodes": "2"})))]}),
+            "spec.steps[0].train.nodes: \"2\": give a whole number, without quotes",
+        ),
+        (
+            json!({"steps": [step("a", train(json!({"nodes": 2.5})))]}),
+            "spec.steps[0].train.nodes: 2.5: give a whole number",
+        ),
+        (
+            json!({"steps": [step("a", train(json!({"nodes": 3_000_000_000_u64})))]}),
+            "spec.steps[0].train.nodes: 3000000000: give a whole number",
+        ),
+        (
+            json!({"steps": [step("a", train(json!({"activeDeadline": "1d"})))]}),
+            "spec.steps[0].train.activeDeadline: \"1d\": give a time such as 90s, 10m or 24h",
+        ),
+        (
+            json!({"steps": [step("a", train(json!({"framework": "pytorch"})))]}),
+            "spec.steps[0].train.framework: \"pytorch\": give one of \"torch\", \"none\"",
+        ),
+        (
+            json!({"steps": [step("a", train(json!({"framework": null, "framwork": "torch"})))]}),
+            "spec.steps[0].train.framwork: there is no such field: rename it to framework",
+        ),
+        (
+            json!({"steps": [step("a", train(json!({"suspend": true})))]}),
+            "spec.steps[0].train.suspend: true: remove it: the run would wait for ever",
+        ),
+        (
+            json!({"steps": [step("a", train(json!({"processesPerNode": "fast"})))]}),
+            "spec.steps[0].train.processesPerNode: ",
+        ),
+        (
+            json!({"steps": [step("a", deploy(json!({"replica": 2, "template": serving["template"]})))]}),
+            "spec.steps[0].deploy.spec.replica: there is no such field: rename it to replicas",
+        ),
+        (
+            json!({"steps": [step("a", deploy(json!({"rollout": {"maxSurge": "half"}, "template": serving["template"]})))]}),
+            "spec.steps[0].deploy.spec.rollout.maxSurge: \"half\" is neither a number nor such as 25%",
+        ),
+        (
+            json!({"steps": [step("a", json!({"run": {"metadata": {"labels": {"a": 1}}, "spec": {"containers": [{"name": "c", "env": [{"name": "E", "value": 1}]}]}}}))]}),
+            "spec.steps[0].run.metadata.labels.a: 1: give text, in quotes where YAML takes it for something else; \
+             spec.steps[0].run.spec.containers[0].env[0].value: 1: give text",
+        ),
+        (
+            json!({"parameters": [{"name": "uid"}], "steps": [step("a", json!({"run": {"spec": {"containers": [{"name": "c"}], "securityContext": {"runAsUser": "$(params.uid)"}}}}))]}),
+            "spec.steps[0].run.spec.securityContext.runAsUser: $(params.uid): give a whole number, without quotes: a reference alone has the type",
+        ),
+        (
+            json!({"parameters": [{"name": "x"}], "steps": [step("a", with_args(&["{{params.x}}"]))]}),
+            "spec.steps[0].run.spec.containers[0].args[0]: {{params.x}}: write $(params.x); to have it as it is, give it as the value of a parameter",
+        ),
+        (
+            json!({"parameters": [{"name": "x"}], "steps": [step("a", with_args(&["echo ${params.x}"]))]}),
+            "spec.steps[0].run.spec.containers[0].args[0]: ${params.x}: write $(params.x)",
+        ),
+        (
+            json!({"steps": [step("a", with_args(&["$(tasks.b.results.c)"]))]}),
+            "spec.steps[0].run.spec.containers[0].args[0]: $(tasks.b.results.c): write $(params.NAME)",
+        ),
+        (
+            json!({"parameters": [{"name": "epochs"}], "steps": [step("a", with_args(&["$(params.epoch)"]))]}),
+            "spec.steps[0].run.spec.containers[0].args[0]: $(params.epoch): add the parameter, or name one of epochs",
+        ),
+        (
+            json!({"steps": [step("a", json!({})), step("b", json!({"dependsOn": ["a"], "when": "steps.a.state == 'succeeded'"}))]}),
+            "spec.steps[1].when: steps.a.state == 'succeeded': steps.a.state is never 'succeeded': compare it with one of 'Succeeded', 'Failed'",
         ),
         (
             json!({"steps": [step("a", deploy(json!({"replicas": -1, "template": serving["template"]})))]}),
@@ -221,10 +303,117 @@ fn what_documents_and_samples_show_makes_sense() {
     let mut seen = 0;
     for text in shown.chain(samples.iter().flat_map(|text| text.split("\n---\n"))) {
         if text.contains("kind: Pipeline\n") {
-            let pipeline: crate::api::Pipeline = serde_saphyr::from_str(text).unwrap();
-            assert_eq!(validate(&pipeline.spec.definition, "spec", None).err(), None);
+            let pipeline: Value = serde_saphyr::from_str(text).unwrap();
+            let pipeline: crate::api::Pipeline = serde_json::from_value(pipeline).unwrap();
+            let valid = validate(&pipeline.spec.definition, "spec", None).unwrap();
+            assert_eq!((valid.warnings, valid.unknown_fields), (vec![], vec![]));
             seen += 1;
         }
     }
     assert_eq!(seen, 3);
+}
+
+#[test]
+fn values_take_the_types_of_numeric_fields() {
+    let definition = json!({
+        "parameters": [
+            {"name": "uid", "type": "integer", "default": 1000}, {"name": "port", "type": "integer", "default": 9000},
+            {"name": "host", "type": "boolean"},
+        ],
+        "steps": [
+            step("as-user", json!({"run": {"spec": {
+                "hostNetwork": "$(params.host)", "securityContext": {"runAsUser": "$(params.uid)"}, "containers": [{"name": "c"}],
+            }}})),
+            step("serve", json!({"deploy": {"name": "m", "spec": {"template": {"spec": {"containers": [
+                {"name": "c", "ports": [{"containerPort": "$(params.port)"}]},
+            ]}}}}})),
+        ],
+    });
+    assert_eq!(problems(definition), "");
+}
+
+#[test]
+fn a_field_that_only_the_apiserver_may_know_is_asked_about() {
+    let container = json!({"name": "c", "imagee": "i", "resources": {"limit": {}}});
+    let definition = json!({"steps": [
+        step("a", json!({"run": {"spec": {"containers": [container], "ofTomorrow": {"x": {"y": 1}}}}})),
+        step("b", json!({"train": {"framework": "none", "template": {"spec": {"containers": [container]}}}})),
+    ]});
+    let valid = validate(&pipeline(definition), "spec", None).unwrap();
+    let found: Vec<(&str, Option<&str>)> =
+        valid.unknown_fields.iter().map(|field| (field.at.as_str(), field.meant)).collect();
+    assert_eq!(
+        found,
+        [
+            ("spec.steps[0].run.spec.containers[0].imagee", Some("image")),
+            ("spec.steps[0].run.spec.containers[0].resources.limit", Some("limits")),
+            ("spec.steps[0].run.spec.ofTomorrow", None),
+            ("spec.steps[1].train.template.spec.containers[0].imagee", Some("image")),
+            ("spec.steps[1].train.template.spec.containers[0].resources.limit", Some("limits")),
+        ]
+    );
+    let long =
+        json!({"steps": [step("a", json!({"run": {"spec": {"containers": [{"name": "c"}], "x".repeat(1_000): 1}}}))]});
+    let told = problems(long);
+    assert!(told.ends_with("x: there is no such field: remove it") && told.len() < 400, "{told}");
+}
+
+#[test]
+fn a_final_step_that_needs_what_may_not_be_there_is_warned_of() {
+    let accuracy = json!([{"name": "accuracy", "type": "number"}]);
+    let warnings = |when: Option<&str>| {
+        let mut tell = with_args(&["accuracy $(steps.train.outputs.accuracy)"]);
+        if let Some(when) = when {
+            tell["when"] = when.into();
+        }
+        let definition =
+            json!({"steps": [step("train", json!({"outputs": accuracy}))], "finally": [step("tell", tell)]});
+        told(&validate(&pipeline(definition), "spec", None).unwrap().warnings)
+    };
+    assert_eq!(
+        warnings(None),
+        "spec.finally[0]: it uses outputs of step train, which it has only if that succeeds: add when: \
+         steps['train'].state == 'Succeeded', or do without them"
+    );
+    assert_eq!(warnings(Some("steps.train.state == 'Succeeded'")), "");
+}
+
+#[test]
+fn what_is_too_long_is_refused_by_its_length() {
+    let template = |length: usize| json!({"spec": {"containers": [{"name": "c", "args": ["x".repeat(length)]}]}});
+    let with = |template: Value| json!({"parameters": [{"name": "a", "default": "y".repeat(4_096)}], "steps": [{"name": "s", "run": template}]});
+    for (definition, expected) in [
+        (with(template(300_000)), "spec.steps[0].run: 300050 bytes: make it at most 262144"),
+        (
+            with(json!({"spec": {"containers": [{"name": "c", "args": ["$(params.a)".repeat(20_000)]}]}})),
+            "spec.steps[0].run.spec.containers[0].args[0]: with its values, the text of the step is longer than 1048576",
+        ),
+        (
+            json!({"steps": (0..5).map(|step| json!({"name": format!("s{step}"), "run": template(250_000)})).collect::<Vec<_>>()}),
+            "spec: 1250366 bytes: shorten it to at most 1048576",
+        ),
+        (
+            json!({"steps": [{"name": "t", "train": {"framework": "none", "template": template(250_000)}}], "parameters": [{"name": "a", "default": [{"a": 0}]}]}),
+            "spec.parameters[0].default: a list: give text",
+        ),
+    ] {
+        let told = problems(definition);
+        assert!(told.starts_with(expected), "{}", crate::text::shorten(&told, 300));
+    }
+}
+
+#[test]
+fn a_long_key_above_many_references_costs_no_copies_of_it() {
+    // hostile/h3b-paths.py, as large as is read at all.
+    let lists = json!([{"k".repeat(120_000): vec!["$(run.name)"; 9_000]}]);
+    let definition =
+        pipeline(json!({"steps": [{"name": "s", "run": {"spec": {"containers": [{"name": "c"}], "x": lists}}}]}));
+    let valid = validate(&definition, "spec", None).unwrap();
+    assert_eq!(valid.unknown_fields.len(), 1, "x itself, and nothing below it");
+    let lists = json!([{"k".repeat(120_000): vec!["$(run.nam)"; 9_000]}]);
+    let definition =
+        pipeline(json!({"steps": [{"name": "s", "run": {"spec": {"containers": [{"name": "c"}], "x": lists}}}]}));
+    let problems = validate(&definition, "spec", None).unwrap_err();
+    assert_eq!(problems.len(), MOST_PROBLEMS);
+    assert!(problems.iter().all(|problem| problem.to_string().len() < 1_000));
 }

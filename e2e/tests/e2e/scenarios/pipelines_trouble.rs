@@ -18,7 +18,25 @@ fn bad_pipelines() -> Vec<(&'static str, Steps, &'static str)> {
         step["run"]["spec"]["containers"][0]["args"] = json!([text]);
         Steps::new("any", &[with(run_step("a", &[], &[]), "outputs", outputs.clone()), step])
     };
+    let with_field = |name: &str, value: Value| {
+        let mut step = step("a", &[]);
+        step["run"]["spec"]["containers"][0][name] = value;
+        one(step)
+    };
+    let train = json!({"framework": "none", "node": 2, "template": step("a", &[])["run"]});
     vec![
+        (
+            "misspelt",
+            with_field("imagee", "i".into()),
+            "spec.steps[0].run.spec.containers[0].imagee: there is no such field: rename it to image",
+        ),
+        (
+            "misspelt-train",
+            one(json!({"name": "a", "train": train})),
+            "spec.steps[0].train.node: there is no such field: rename it to nodes",
+        ),
+        ("wrong-field-type", with_field("tty", "yes".into()), "containers[0].tty: \"yes\": give true or false"),
+        ("pattern", one(when(r"'a'.matches(r'\w{999}')")), "regular expressions are not allowed"),
         (
             "cycle",
             Steps::new("any", &[step("a", &["c"]), step("b", &["a"]), step("c", &["b"])]),
@@ -47,6 +65,11 @@ pub(crate) async fn bad_pipelines_are_told_with_field_and_remedy(space: Space) -
         let pipeline = space.until(PIPELINES, what, "it is told", |pipeline| holds(pipeline, "Stalled")).await?;
         ensure!(message(&pipeline).contains(words), "{what}: {} instead of {words}", message(&pipeline));
     }
+    // A field that is newer than the operator's own copy of the pod's fields is the cluster's to know.
+    let mut newer = run_step("a", &[], &[]);
+    newer["run"]["spec"]["hostnameOverride"] = "a".into();
+    space.submit(&Steps::new("newer", &[newer])).await?;
+    space.until(PIPELINES, "newer", "it can be run", |pipeline| holds(pipeline, "Ready")).await?;
     // What the schema says already, in the apiserver's words.
     let many: Vec<Value> = (0..501).map(|number| run_step(&format!("s{number}"), &[], &[])).collect();
     let two = with(run_step("a", &[], &[]), "train", json!({"framework": "none"}));
@@ -54,6 +77,11 @@ pub(crate) async fn bad_pipelines_are_told_with_field_and_remedy(space: Space) -
         (Steps::new("many", &many), "must have at most 500 items"),
         (Steps::new("two", &[two]), "give exactly one of run, train and deploy"),
         (Steps::new("none", &[]), "should have at least 1 items"),
+        (
+            Steps::new("list", &[run_step("a", &[], &[])])
+                .set("spec.parameters", json!([{"name": "p", "default": [{"a": 0}]}])),
+            "must have at most 0 items",
+        ),
     ];
     for (pipeline, words) in refused {
         let said = space.kubectl_with(&["create", "-f", "-"], &pipeline.value().to_string()).await?;
@@ -84,7 +112,7 @@ pub(crate) async fn bad_runs_are_told_with_field_and_remedy(space: Space) -> Res
     }
     let both = of("both").set("spec.pipeline", json!({"steps": [run_step("a", &[], &[])]}));
     let said = space.kubectl_with(&["create", "-f", "-"], &both.value().to_string()).await?;
-    ensure!(!said.ok && said.err.contains("give either pipelineRef or pipeline"), "{said:?}");
+    ensure!(!said.ok && said.err.contains("give one of pipelineRef"), "{said:?}");
     Ok(())
 }
 

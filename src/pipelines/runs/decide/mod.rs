@@ -14,6 +14,8 @@ mod start;
 mod tidy;
 mod work;
 
+pub use start::pipeline_path;
+
 #[cfg(test)]
 mod tests;
 

@@ -61,14 +61,12 @@ fn record(view: &View) -> Result<Record, Situation> {
     let mut problems = Vec::new();
     check_name(view.maker().name, "run", &mut problems);
     let (definition, path, pipeline) = match (&spec.pipeline, &spec.pipeline_ref) {
-        (Some(definition), None) => {
-            let pipeline = PipelineIdentity { hash: hash(definition), ..PipelineIdentity::default() };
-            (definition.clone(), "spec.pipeline".to_owned(), pipeline)
-        }
+        (Some(definition), None) => (definition.clone(), "spec.pipeline".to_owned(), PipelineIdentity::default()),
         (None, Some(named)) => of_pipeline(view, &named.name)?,
         (given, _) => {
             let value = if given.is_some() { "pipeline and pipelineRef" } else { "neither pipeline nor pipelineRef" };
-            problems.push(Problem::new("spec", value, "give either a pipelineRef or a pipeline"));
+            let remedy = "give one of pipelineRef, as in {name: my-pipeline}, and pipeline, with steps of its own";
+            problems.push(Problem::new("spec", value, remedy));
             return Err(Situation::Invalid(problems));
         }
     };
@@ -77,8 +75,11 @@ fn record(view: &View) -> Result<Record, Situation> {
     if let Err(further) = validate(&definition, &path, parameters.as_ref().ok()) {
         problems.extend(further);
     }
+    problems.extend(view.memory.asked.iter().flat_map(|asked| asked.problems.clone()));
     match parameters {
         Ok(parameters) if problems.is_empty() => {
+            // Written out only once it is known to be of a bounded length.
+            let pipeline = PipelineIdentity { hash: hash(&definition), ..pipeline };
             Ok(Record { pipeline, started_by: started_by(view), parameters, spec: definition })
         }
         Ok(_) => Err(Situation::Invalid(problems)),
@@ -87,6 +88,11 @@ fn record(view: &View) -> Result<Record, Situation> {
             Err(Situation::Invalid(problems))
         }
     }
+}
+
+/// Where the spec of a named Pipeline is, in problems of a run.
+pub fn pipeline_path(name: &str) -> String {
+    format!("Pipeline {name}: spec")
 }
 
 fn of_pipeline(view: &View, name: &str) -> Result<(PipelineDefinition, String, PipelineIdentity), Situation> {
@@ -98,13 +104,13 @@ fn of_pipeline(view: &View, name: &str) -> Result<(PipelineDefinition, String, P
                 name: Some(name.to_owned()),
                 uid: pipeline.metadata.uid.clone(),
                 generation: pipeline.metadata.generation,
-                hash: hash(&definition),
+                ..PipelineIdentity::default()
             };
-            Ok((definition, format!("Pipeline {name}: spec"), identity))
+            Ok((definition, pipeline_path(name), identity))
         }
         Ok(None) => Err(Situation::NoPipeline(name.to_owned())),
         Err(error) => {
-            let field = format!("Pipeline {name}: spec");
+            let field = pipeline_path(name);
             Err(Situation::Invalid(vec![Problem::new(&field, error, "correct the Pipeline; the run starts then")]))
         }
     }

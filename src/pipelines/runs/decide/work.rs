@@ -141,7 +141,7 @@ fn action(view: &View, prepared: &Prepared, step: &ValidStep, number: u32) -> Re
             Ok(create(Resource::Pod, &name, build_pod(attempt, &template, container)))
         }
         Work::Train(spec) => {
-            let spec = filled(view, &spec.parse(), Embedded::Spec)?;
+            let spec = filled(view, &spec.parse(), Embedded::TrainingJob)?;
             let problems =
                 check_object::<TrainingJob>("TrainingJob", &name, &spec, |job| training::validate::validate(job).err());
             if !problems.is_empty() {
@@ -155,7 +155,7 @@ fn action(view: &View, prepared: &Prepared, step: &ValidStep, number: u32) -> Re
 
 fn deploy_action(view: &View, prepared: &Prepared, step: &ValidStep, deploy: &Deploy) -> Result<Action, String> {
     let run = view.maker();
-    let spec = filled(view, &deploy.spec.parse(), Embedded::Spec)?;
+    let spec = filled(view, &deploy.spec.parse(), Embedded::ModelDeployment)?;
     let problems = check_object::<ModelDeployment>("ModelDeployment", &deploy.name, &spec, |deployment| {
         serving::validate::validate(deployment).err()
     });
@@ -179,6 +179,5 @@ fn filled(view: &View, spec: &Value, embedded: Embedded) -> Result<Value, String
         parameters: view.status.parameters.clone(),
         outputs: succeeded.map(|(name, step)| (name.clone(), step.outputs.clone())).collect::<BTreeMap<_, _>>(),
     };
-    substitute(spec, embedded, &values)
-        .map_err(|missing| format!("{}: {} has no value: the step did not succeed", missing.path, missing.what))
+    substitute(spec, embedded, &values).map_err(|unfit| unfit.to_string())
 }
