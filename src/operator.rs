@@ -14,6 +14,7 @@ use crate::cluster::client::{ConnectError, connect};
 use crate::cluster::lease::{LeaseError, LeasePlace, Loss};
 use crate::cluster::schema;
 use crate::cluster::scope::Scope;
+use crate::names::SYSTEM_NAMESPACES;
 use crate::server;
 use crate::server::health::Health;
 use crate::server::metrics::Metrics;
@@ -73,9 +74,11 @@ pub async fn run(args: RunArgs) -> Result<(), OperatorError> {
     tokio::spawn(server::serve(listener, health.clone(), metrics.clone(), shutdown.clone()));
     tokio::spawn(schema::follow(client.clone(), metrics.clone(), shutdown.clone()));
 
+    let own = args.lease_namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
+    tell_of_own_namespace(&scopes, &own);
     let services = scopes.into_iter().map(|scope| {
         let namespace = match &scope {
-            Scope::Cluster => args.lease_namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned()),
+            Scope::Cluster => own.clone(),
             Scope::Namespace(namespace) => namespace.clone(),
         };
         let span = tracing::info_span!("serving", %scope);
@@ -94,6 +97,19 @@ pub async fn run(args: RunArgs) -> Result<(), OperatorError> {
         ended?;
     }
     Ok(())
+}
+
+/// Says what may surprise: that its own namespace is not served, or that it is.
+fn tell_of_own_namespace(scopes: &[Scope], own: &str) {
+    if scopes.contains(&Scope::Cluster) {
+        let system = SYSTEM_NAMESPACES.join(", ");
+        tracing::info!("objects in namespaces {system} and in the operator's own, {own}, are left alone");
+    } else if scopes.iter().any(|scope| scope.name() == own) {
+        tracing::warn!(
+            "the operator serves its own namespace {own}: whoever may create tokens of ServiceAccounts there, as the role edit \
+             may, has the operator's rights; run it in a namespace of its own"
+        );
+    }
 }
 
 fn shutdown_signal() -> Result<BoxFuture<'static, ()>, OperatorError> {
