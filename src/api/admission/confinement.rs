@@ -13,9 +13,11 @@ use crate::names;
 /// The policy, without its binding.
 pub(super) fn confinement_policy() -> Value {
     let mut resources = CHILDREN.to_vec();
-    resources.push(("coordination.k8s.io", &["leases"]));
+    resources.extend([("apps", &["deployments/scale"][..]), ("coordination.k8s.io", &["leases"])]);
     let is = |resources: &str| format!("request.resource.resource in [{resources}]");
     let controlled = format!("variables.states.all(s, {})", is_controlled("s", None));
+    // What the subresource shows has no owner, but it has the Deployment's selector, which never changes.
+    let scales_a_revision = format!("dyn(oldObject).status.selector.contains('{}=')", names::LABEL_REVISION);
     let finished = "request.operation == 'DELETE' && variables.isFinished";
     let marked = format!(
         "request.operation != 'DELETE' && has(object.metadata.annotations) && '{}' in object.metadata.annotations",
@@ -39,7 +41,10 @@ pub(super) fn confinement_policy() -> Value {
             ],
             "validations": [
                 validation(
-                    format!("{} || {controlled}", is("'trainingjobs', 'modeldeployments', 'pipelineruns', 'leases'")),
+                    format!(
+                        "{} || (request.subResource == 'scale' ? {scales_a_revision} : {controlled})",
+                        is("'trainingjobs', 'modeldeployments', 'pipelineruns', 'leases'")
+                    ),
                     "metadata.ownerReferences: the operator writes only what is controlled by an object of trainyard.dev",
                 ),
                 validation(

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 pub(super) struct Request<'a> {
     pub(super) user: &'a str,
     pub(super) namespace: &'a str,
+    /// With its subresource, as RBAC names it.
     pub(super) resource: &'a str,
     /// Null when it is created.
     pub(super) old: &'a Value,
@@ -135,9 +136,10 @@ fn context<'a>(request: &Request) -> Context<'a, 'a> {
         (_, Value::Null) => "DELETE",
         _ => "UPDATE",
     };
+    let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
     let facts = json!({
         "operation": operation, "namespace": namespace,
-        "resource": {"resource": resource}, "userInfo": {"username": user},
+        "resource": {"resource": resource}, "subResource": subresource, "userInfo": {"username": user},
     });
     context.add_variable("request", facts).unwrap();
     context.add_variable("object", new.clone()).unwrap();

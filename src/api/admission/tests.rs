@@ -108,6 +108,7 @@ fn the_operator_writes_only_what_is_its_own() {
     let named = |name: &str| json!({"metadata": {"name": name}});
     let marked = json!({"metadata": {"name": "m", "annotations": {"trainyard.dev/pipeline-uid": "1"}}});
     let finished = |status: &str| json!({"metadata": {"name": "f"}, "status": {"conditions": [{"type": "Finished", "status": status}]}});
+    let scale = |selector: &str| json!({"metadata": {"name": "d"}, "status": {"selector": selector}});
     let step = child("PipelineRun", "1");
     let (none, ours) = (Value::Null, child("ModelDeployment", "1"));
     // Resource, before, after, and whether it is the operator's to do.
@@ -121,6 +122,8 @@ fn the_operator_writes_only_what_is_its_own() {
         ("deployments", &foreign(), &ours, false),
         ("deployments", &ours, &foreign(), false),
         ("deployments", &foreign(), &none, false),
+        ("deployments/scale", &scale("trainyard.dev/deployment=d,trainyard.dev/revision=1"), &scale("any"), true),
+        ("deployments/scale", &scale("app=theirs"), &scale("trainyard.dev/revision=1"), false),
         ("poddisruptionbudgets", &foreign(), &foreign(), false),
         ("controllerrevisions", &none, &foreign(), false),
         ("persistentvolumeclaims", &none, &step, true),
