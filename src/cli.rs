@@ -58,7 +58,10 @@ pub struct RunArgs {
     #[arg(long, env = "TRAINYARD_NAMESPACES", value_name = "NAMES", default_value = "", hide_default_value = true)]
     pub namespaces: Namespaces,
 
-    /// Namespace of the lease for the whole cluster; unused with --namespaces [default: the pod's namespace, else that of the kubeconfig's context]
+    /// Namespace of the operator itself [default: the pod's namespace, else that of the kubeconfig's context]
+    ///
+    /// The lease for the whole cluster is there, and with it the objects of this namespace, and those of kube-system, kube-public
+    /// and kube-node-lease, are left alone: pods in them could run under ServiceAccounts that may do far more than users.
     #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE")]
     pub lease_namespace: Option<String>,
 

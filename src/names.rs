@@ -18,6 +18,8 @@ pub const GROUP: &str = "trainyard.dev";
 pub const OPERATOR: &str = "trainyard";
 /// The Lease by which one operator at a time works, unless `--lease-name` says otherwise.
 pub const LEASE: &str = OPERATOR;
+/// Namespaces of Kubernetes itself, in which nothing of ours is served: its most powerful ServiceAccounts are there.
+pub const SYSTEM_NAMESPACES: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
 /// [`LABEL_SLICE_MANAGER`] of the slices that we write; keeps Kubernetes' own controllers off them.
 pub const SLICE_MANAGER: &str = "trainyard.dev";
 /// Kubernetes' own label: whose an EndpointSlice is.
@@ -170,7 +172,8 @@ impl AddressFamily {
         }
     }
 
-    fn suffix(self) -> &'static str {
+    /// How the name of an [`endpoint_slice`] ends.
+    pub(crate) fn suffix(self) -> &'static str {
         match self {
             AddressFamily::V4 => "ipv4",
             AddressFamily::V6 => "ipv6",

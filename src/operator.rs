@@ -16,6 +16,7 @@ use crate::cluster::client::{ConnectError, client, configuration};
 use crate::cluster::lease::{LeaseError, LeasePlace, LeaseTimes, Loss};
 use crate::cluster::schema;
 use crate::cluster::scope::Scope;
+use crate::names::SYSTEM_NAMESPACES;
 use crate::server::health::Health;
 use crate::server::metrics::Metrics;
 use crate::server::{self, Limits};
@@ -91,9 +92,11 @@ pub async fn run(args: RunArgs, controllers: Handle) -> Result<(), OperatorError
     tokio::spawn(server::serve(scraped, server::scrapes(metrics.clone()), Limits::default(), shutdown.clone()));
     controllers.spawn(schema::follow(client.clone(), metrics.clone(), shutdown.clone()));
 
+    let own = args.lease_namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
+    tell_of_own_namespace(&scopes, &own);
     let services = scopes.into_iter().map(|scope| {
         let namespace = match &scope {
-            Scope::Cluster => args.lease_namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned()),
+            Scope::Cluster => own.clone(),
             Scope::Namespace(namespace) => namespace.clone(),
         };
         let span = tracing::info_span!("serving", %scope);
@@ -119,6 +122,19 @@ pub async fn run(args: RunArgs, controllers: Handle) -> Result<(), OperatorError
 
 async fn listen(address: SocketAddr, option: &'static str) -> Result<TcpListener, OperatorError> {
     TcpListener::bind(address).await.map_err(|source| OperatorError::Listen { option, address, source })
+}
+
+/// Says what may surprise: that its own namespace is not served, or that it is.
+fn tell_of_own_namespace(scopes: &[Scope], own: &str) {
+    if scopes.contains(&Scope::Cluster) {
+        let system = SYSTEM_NAMESPACES.join(", ");
+        tracing::info!("objects in namespaces {system} and in the operator's own, {own}, are left alone");
+    } else if scopes.iter().any(|scope| scope.name() == own) {
+        tracing::warn!(
+            "the operator serves its own namespace {own}: whoever may create tokens of ServiceAccounts there, as the role edit \
+             may, has the operator's rights; run it in a namespace of its own"
+        );
+    }
 }
 
 fn shutdown_signal() -> Result<BoxFuture<'static, ()>, OperatorError> {

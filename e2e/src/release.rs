@@ -66,6 +66,11 @@ impl Release {
         self.install_with(&["--force-conflicts"], values).await
     }
 
+    /// Likewise, and takes over the objects that another release or `kubectl apply` has made.
+    pub async fn take_over(&self, values: &Value) -> Result<()> {
+        self.install_with(&["--take-ownership", "--force-conflicts"], values).await
+    }
+
     async fn install_with(&self, more: &[&str], values: &Value) -> Result<()> {
         if self.namespace == OPERATOR_NAMESPACE {
             apply(&self.client, &restricted(OPERATOR_NAMESPACE)).await?;

@@ -2,24 +2,72 @@
 //!
 //! CEL inside the API server, so no webhook is needed. Everything here is also checked by
 //! [`crate::training::validate`] and [`crate::serving::validate`], since an apiserver may lack the policies.
-//! [`endpoint_slices`] and [`leases`] are another matter: they bind the operator, and whoever would pass for one.
+//!
+//! The others are about rights, which only the apiserver can decide upon:
+//!
+//! | module | what it decides |
+//! | --- | --- |
+//! | [`children`] | what the operator alone may write: children of our objects, and status |
+//! | [`confinement`], [`endpoint_slices`] | what the operator may write |
+//! | [`leases`] | who may pass for an operator of the whole cluster |
+//! | [`revisions`] | that revisions of a ModelDeployment never change |
+//! | [`starting`] | who may start what a pipeline starts |
+//! | [`unserved`] | in which namespaces there is nothing of ours |
 
+mod children;
+mod confinement;
 pub mod endpoint_slices;
+#[cfg(test)]
+mod evaluation;
 pub mod leases;
+mod revisions;
+mod starting;
+pub mod subjects;
+#[cfg(test)]
+mod tests;
+mod unserved;
 
 use serde_json::{Value, json};
 
 use super::reserved;
-use crate::names;
 
 /// The ValidatingAdmissionPolicies with their bindings.
 pub fn policies() -> Vec<Value> {
     let jobs = spec_policy("trainyard-training-jobs", "trainingjobs", torch_variables(), training_job_rules());
     let deployments = spec_policy("trainyard-model-deployments", "modeldeployments", json!("[]"), json!([]));
-    [jobs, deployments, revision_policy(), run_policy(), endpoint_slices::policy(), leases::policy()]
-        .into_iter()
-        .flat_map(|policy| [policy.clone(), binding(&policy)])
-        .collect()
+    [
+        jobs,
+        deployments,
+        revisions::revisions_policy(),
+        run_policy(),
+        starting::pipelines_policy(),
+        starting::inline_runs_policy(),
+        unserved::unserved_policy(),
+        children::children_policy(),
+        children::status_policy(),
+        confinement::confinement_policy(),
+        endpoint_slices::policy(),
+        leases::policy(),
+    ]
+    .into_iter()
+    .flat_map(|policy| [policy.clone(), binding(&policy)])
+    .collect()
+}
+
+/// A ValidatingAdmissionPolicy.
+fn policy(name: &str, spec: Value) -> Value {
+    json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": name},
+        "spec": spec,
+    })
+}
+
+/// `resourceRules` for these resources of each group.
+fn rules_for(resources: &[(&str, &[&str])], operations: &[&str]) -> Value {
+    let rule = |(group, resources): &(&str, &[&str])| json!({"apiGroups": [group], "apiVersions": ["*"], "operations": operations, "resources": resources});
+    resources.iter().map(rule).collect()
 }
 
 /// A policy for the specs of one of our kinds: what is common to all pod templates, and rules of its own. `reserved` is a
@@ -99,32 +147,6 @@ fn training_job_rules() -> Value {
             "message": "spec.processesPerNode can be changed only while the job is suspended: set suspend: true first",
         },
     ])
-}
-
-/// A revision is immutable: its ControllerRevision by the apiserver's own rules, its Deployment by this one.
-fn revision_policy() -> Value {
-    json!({
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "ValidatingAdmissionPolicy",
-        "metadata": {"name": "trainyard-revisions"},
-        "spec": {
-            // Other people's Deployments pass by here: none of them may be held up by us.
-            "failurePolicy": "Ignore",
-            "matchConstraints": {
-                "objectSelector": {"matchExpressions": [{"key": names::LABEL_REVISION, "operator": "Exists"}]},
-                "resourceRules": [{
-                    "apiGroups": ["apps"],
-                    "apiVersions": ["v1"],
-                    "operations": ["UPDATE"],
-                    "resources": ["deployments"],
-                }],
-            },
-            "validations": [{
-                "expression": "object.spec.template == oldObject.spec.template",
-                "messageExpression": format!("'spec.template: a revision never changes: edit ModelDeployment ' + object.metadata.?labels[?'{}'].orValue('') + ', which makes a new one'", names::LABEL_DEPLOYMENT),
-            }],
-        },
-    })
 }
 
 /// What a run runs is fixed. Not rules of the CRD: comparing whole specs exceeds the cost that the apiserver allows there.

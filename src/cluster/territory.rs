@@ -1,4 +1,7 @@
 //! The namespaces that a term of leadership may write in.
+//!
+//! An operator of the whole cluster never serves the namespaces of the system, nor its own: whoever may create a TrainingJob
+//! there could run a pod under a ServiceAccount that may do far more, the operator's included.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -8,6 +11,7 @@ use futures::channel::mpsc;
 use tokio::sync::watch;
 
 use super::watch::{Filled, locked};
+use crate::names::SYSTEM_NAMESPACES;
 
 /// What belongs to us, as far as we know. Cheap to clone and to ask.
 #[derive(Clone, Debug)]
@@ -15,6 +19,8 @@ pub struct Territory(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
+    /// Namespaces that are never served.
+    unserved: BTreeSet<String>,
     /// Namespaces that others have claimed.
     left_alone: Mutex<BTreeSet<String>>,
     /// Who wants to hear of namespaces that come back.
@@ -28,23 +34,25 @@ struct Shared {
 impl Territory {
     /// Everything that is watched belongs to us.
     pub fn undisputed() -> Self {
-        Territory::new(Filled::Yes)
+        Territory::new(Filled::Yes, BTreeSet::new())
     }
 
-    /// Others may have claimed namespaces; nothing is to be written before it is known which.
-    pub fn unknown() -> Self {
-        Territory::new(Filled::No)
+    /// The whole cluster but for the namespaces of the system and the operator's `own`. Others may have claimed more;
+    /// nothing is to be written before it is known which.
+    pub fn of_cluster(own: &str) -> Self {
+        let unserved = SYSTEM_NAMESPACES.into_iter().chain([own]);
+        Territory::new(Filled::No, unserved.map(str::to_owned).collect())
     }
 
-    fn new(known: Filled) -> Self {
+    fn new(known: Filled, unserved: BTreeSet<String>) -> Self {
         let known = watch::channel(known).0;
         let deaf = watch::channel(None).0;
-        Territory(Arc::new(Shared { left_alone: Mutex::default(), listeners: Mutex::default(), known, deaf }))
+        Territory(Arc::new(Shared { unserved, left_alone: Mutex::default(), listeners: Mutex::default(), known, deaf }))
     }
 
-    /// Whether nobody else has claimed a namespace.
+    /// Whether a namespace is served at all, and nobody else has claimed it.
     pub fn is_ours(&self, namespace: &str) -> bool {
-        !locked(&self.0.left_alone).contains(namespace)
+        !self.0.unserved.contains(namespace) && !locked(&self.0.left_alone).contains(namespace)
     }
 
     /// Turns to [`Filled::Yes`] once the claims of others are known.
@@ -112,7 +120,7 @@ mod tests {
 
     #[test]
     fn what_comes_back_is_announced_once_to_each() {
-        let territory = Territory::unknown();
+        let territory = Territory::of_cluster("trainyard-system");
         assert_eq!(*territory.known().borrow(), Filled::No);
         let (mut first, mut second) = (territory.returned(), territory.returned());
         assert!(territory.is_ours("a"));
@@ -126,5 +134,18 @@ mod tests {
             assert_eq!(listener.next().now_or_never(), None);
         }
         assert_eq!(territory.leave_alone(set(&["b", "c"])), Change::default());
+    }
+
+    #[test]
+    fn neither_the_systems_namespaces_nor_its_own_are_served_whoever_claims_them() {
+        let territory = Territory::of_cluster("ops");
+        for claims in [set(&["kube-system", "ops", "a"]), set(&[])] {
+            territory.leave_alone(claims);
+            for unserved in ["kube-system", "kube-public", "kube-node-lease", "ops"] {
+                assert!(!territory.is_ours(unserved), "{unserved}");
+            }
+        }
+        assert!(territory.is_ours("a") && territory.is_ours("trainyard-system"));
+        assert!(Territory::undisputed().is_ours("ops"), "whoever names a namespace gets it");
     }
 }

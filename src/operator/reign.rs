@@ -91,7 +91,7 @@ impl Service {
         let mut tasks = Vec::new();
         let territory = match self.scope() {
             Scope::Cluster => {
-                let territory = Territory::unknown();
+                let territory = Territory::of_cluster(&self.place.namespace);
                 let claims = ClaimWatch {
                     own: self.place.clone(),
                     times: self.times,

@@ -121,7 +121,7 @@ impl State {
     }
 
     /// Ready, Reconciling and Stalled, by the table in ARCHITECTURE.md. What is on its way stalls when it is overdue.
-    fn standing(self, overdue: bool) -> Standing {
+    pub fn standing(self, overdue: bool) -> Standing {
         match self {
             State::Serving | State::ScaledToZero => (true, false, false),
             State::Invalid | State::Refused | State::NameTaken | State::ClaimNotFound | State::RolloutFailed => {

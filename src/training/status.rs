@@ -149,7 +149,7 @@ impl State {
     }
 
     /// Ready, Reconciling and Stalled, by the table in ARCHITECTURE.md.
-    fn standing(self) -> Standing {
+    pub fn standing(self) -> Standing {
         match self {
             State::Invalid | State::Refused | State::NameTaken | State::Failed => (false, false, true),
             State::QuotaExceeded | State::Starting | State::Waiting | State::Restarting | State::Suspending => {

@@ -11,6 +11,13 @@ A release's name has at most 53 characters, so this has at most 63.
 {{- end }}
 {{- end }}
 
+{{/* Refuses values that go together badly. */}}
+{{- define "trainyard.check" -}}
+{{- if and (has .Release.Namespace .Values.watchNamespaces) (not .Values.allowServingReleaseNamespace) }}
+{{- fail (printf "watchNamespaces: %s is the namespace of this release: whoever may edit objects there can create tokens of the operator's ServiceAccount, and so has its rights. Install the release into a namespace of its own (--namespace trainyard-%s --create-namespace), or set allowServingReleaseNamespace: true" .Release.Namespace .Release.Namespace) }}
+{{- end }}
+{{- end }}
+
 {{- define "trainyard.serviceAccountName" -}}
 {{- .Values.serviceAccount.name | default (include "trainyard.name" .) }}
 {{- end }}

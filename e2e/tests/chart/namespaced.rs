@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::tools::{render, render_as};
+use crate::tools::{chart, helm, render, render_as};
 
 /// What a second installation leaves to the first, or to an administrator.
 fn without_what_belongs_to_the_cluster(namespaces: &[&str]) -> Value {
@@ -63,6 +63,39 @@ fn each_namespace_has_role_binding_and_lease() {
     assert_eq!(rendered.of("Role").count(), 2, "none in its own namespace");
 }
 
+/// Whoever may edit there could have a token of the operator's ServiceAccount.
+#[test]
+fn a_release_does_not_serve_its_own_namespace_unless_it_is_allowed_to() {
+    let release = |values: &Value| helm(&["template", "trainyard", "--namespace", "team-a"], values);
+    let mut values = without_what_belongs_to_the_cluster(&["team-b", "team-a"]);
+    let refusal = release(&values).expect_err("it is refused");
+    for words in [
+        "watchNamespaces: team-a is the namespace of this release",
+        "--namespace trainyard-team-a --create-namespace",
+        "allowServingReleaseNamespace: true",
+    ] {
+        assert!(refusal.contains(words), "no {words:?} in {refusal}");
+    }
+    assert!(release(&without_what_belongs_to_the_cluster(&["team-b"])).is_ok());
+    values["allowServingReleaseNamespace"] = json!(true);
+    assert!(release(&values).is_ok());
+}
+
+/// What the README installs for a team is taken, and names the ServiceAccount that the policies must know.
+#[test]
+fn what_the_readme_installs_for_a_team_has_a_namespace_of_its_own() {
+    let readme = std::fs::read_to_string(chart().join("README.md")).expect("the README");
+    for words in [
+        "helm install trainyard-team-a charts/trainyard --namespace trainyard-team-a --create-namespace",
+        "admissionPolicies.furtherServiceAccounts={trainyard-team-a:trainyard-team-a}",
+    ] {
+        assert!(readme.contains(words), "no {words:?}");
+    }
+    let rendered = render_as("trainyard-team-a", "trainyard-team-a", &without_what_belongs_to_the_cluster(&["team-a"]));
+    let account = rendered.one("ServiceAccount", "trainyard-team-a");
+    assert_eq!(account["metadata"]["namespace"], "trainyard-team-a");
+}
+
 /// Helm refuses a release that has an object of another one's.
 #[test]
 fn releases_share_an_object_only_if_they_want_the_same_namespace() {
@@ -72,9 +105,9 @@ fn releases_share_an_object_only_if_they_want_the_same_namespace() {
         names.map(|(kind, namespace, name)| format!("{kind} {namespace}/{name}")).collect()
     };
     let alone = without_what_belongs_to_the_cluster;
-    assert_eq!(shared(&alone(&["team-a"]), &alone(&["team-b"]), "trainyard", "team-b"), Vec::<String>::new());
+    assert_eq!(shared(&alone(&["team-a"]), &alone(&["team-b"]), "trainyard", "trainyard-team-b"), Vec::<String>::new());
     assert_eq!(shared(&alone(&["team-a"]), &alone(&["team-b"]), "second", "trainyard-system"), Vec::<String>::new());
-    assert_eq!(shared(&json!({}), &alone(&["team-b"]), "trainyard", "team-b"), Vec::<String>::new());
+    assert_eq!(shared(&json!({}), &alone(&["team-b"]), "trainyard", "trainyard-team-b"), Vec::<String>::new());
     let twice = shared(&alone(&["team-a"]), &alone(&["team-a", "team-b"]), "second", "elsewhere");
     assert_eq!(twice, ["Lease team-a/trainyard", "Role team-a/trainyard", "RoleBinding team-a/trainyard"]);
     let two_for_all = shared(&json!({}), &json!({}), "second", "elsewhere");

@@ -42,6 +42,14 @@ fn every_right_that_is_left_to_others_is_named() {
     assert!(!notes(&json!({})).contains("rbac.create"), "nothing to do");
 }
 
+/// Policies of another release would refuse an operator that they do not know.
+#[test]
+fn the_account_that_policies_of_others_must_know_is_named() {
+    const ADD: &str = "add trainyard-system:trainyard to its admissionPolicies.furtherServiceAccounts";
+    assert!(notes(&json!({"admissionPolicies": {"enabled": false}})).contains(ADD));
+    assert!(!notes(&json!({})).contains("furtherServiceAccounts"));
+}
+
 /// The file that the notes point to says what it has not.
 #[test]
 fn the_rules_name_the_rights_that_others_add_to_them() {

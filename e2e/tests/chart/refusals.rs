@@ -32,6 +32,10 @@ fn wrong_values_are_refused_and_the_key_is_named() {
         case(json!({"watchNamespaces": ["Team_A"]}), &["/watchNamespaces/0", "Team_A", "pattern"]),
         case(json!({"watchNamespaces": ["a,b"]}), &["/watchNamespaces/0", "a,b", "pattern"]),
         case(json!({"watchNamespaces": ["a".repeat(64)]}), &["/watchNamespaces/0", "maxLength"]),
+        case(
+            json!({"allowServingReleaseNamespace": "team-a"}),
+            &["/allowServingReleaseNamespace", "got string, want boolean"],
+        ),
         case(json!({"crds": {"enabled": "yes"}}), &["/crds/enabled", "got string, want boolean"]),
         case(
             json!({"admissionPolicies": {"furtherServiceAccounts": ["trainyard"]}}),

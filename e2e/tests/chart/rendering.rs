@@ -204,20 +204,27 @@ fn values_reach_what_they_are_about() {
     assert_eq!(rendered.one("ConfigMap", "trainyard-second")["data"]["a"], "b");
 }
 
-/// The policy binds the ServiceAccount of this release and those that are named, and nobody else.
+/// The policies know the ServiceAccount of this release and those that are named, and nobody else's; and the namespaces of these.
 #[test]
-fn the_policy_on_endpoint_slices_confines_the_operator_that_is_installed() {
-    let condition = |rendered: &Rendered| {
-        let policy = rendered.one("ValidatingAdmissionPolicy", "trainyard-endpoint-slices");
-        policy["spec"]["matchConditions"][0]["expression"].as_str().unwrap_or_default().to_owned()
+fn the_policies_know_the_operators_that_are_installed() {
+    let (operators, unserved) = ("request.userInfo.username in ['system:serviceaccount:", "request.namespace in [");
+    let all = |rendered: &Rendered, begin: &str| -> BTreeSet<String> {
+        let policies: Vec<_> = rendered.of("ValidatingAdmissionPolicy").collect();
+        let text = serde_json::to_string(&policies).expect("JSON");
+        let found = text.split(begin).skip(1).map(|rest| rest.split(']').next().unwrap_or_default().to_owned());
+        found.filter(|found| !found.contains("garbage-collector")).collect()
     };
+    let system = "'kube-system', 'kube-public', 'kube-node-lease'";
     let usual = render(&json!({}));
-    assert_eq!(condition(&usual), "request.userInfo.username in ['system:serviceaccount:trainyard-system:trainyard']");
-    let other = render_as("ml", "ops", &json!({"admissionPolicies": {"furtherServiceAccounts": ["team-c:trainyard"]}}));
-    assert_eq!(
-        condition(&other),
-        "request.userInfo.username in ['system:serviceaccount:ops:ml-trainyard', 'system:serviceaccount:team-c:trainyard']"
-    );
+    assert_eq!(all(&usual, operators), ["trainyard-system:trainyard'".to_owned()].into());
+    assert_eq!(all(&usual, unserved), [format!("{system}, 'trainyard-system'")].into());
+    let further = json!({"admissionPolicies": {"furtherServiceAccounts": ["team-c:trainyard", "team-c:other"]}});
+    let other = render_as("ml", "ops", &further);
+    let accounts = "ops:ml-trainyard', 'system:serviceaccount:team-c:trainyard', 'system:serviceaccount:team-c:other'";
+    assert_eq!(all(&other, operators), [accounts.to_owned()].into());
+    assert_eq!(all(&other, unserved), [format!("{system}, 'ops', 'team-c'")].into());
+    let own = render_as("ml", "ops", &json!({"watchNamespaces": ["ops"], "allowServingReleaseNamespace": true}));
+    assert_eq!(all(&own, unserved), [system.to_owned()].into(), "it is served");
 }
 
 /// A digest says more than a tag.

@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use crate::scenarios::{
     admission, applying, crashes, deletion, exposure, failures, fencing, installed, judgement, leadership, lifecycle,
     namespaces, naming, neighbours, pipelines, pipelines_end, pipelines_real, pipelines_trouble, real_pods, refusals,
-    samples, serving, serving_fields, serving_real, serving_trouble, suspension, torchrun, training, upgrades,
+    rights, samples, serving, serving_fields, serving_real, serving_trouble, suspension, torchrun, training, upgrades,
 };
 use crate::space::Space;
 use crate::suite::Suite;
@@ -105,6 +105,8 @@ fn usual_tests() -> Vec<Test> {
             deletion::a_job_deleted_at_any_moment_leaves_nothing,
             deletion::a_job_made_again_never_meets_its_past_self,
             naming::names_of_63_characters_work_and_do_not_collide,
+            rights::children_are_made_by_the_operator_alone,
+            rights::a_revision_keeps_its_template_whatever_its_labels,
             serving_trouble::a_foreign_object_under_a_revisions_name_is_left_alone,
             serving_trouble::a_missing_claim_is_named_and_waited_for,
             serving::a_third_revision_starts_from_the_stable_one,
@@ -143,6 +145,9 @@ fn usual_tests() -> Vec<Test> {
             admission::bad_specs_are_refused_with_field_and_remedy,
             admission::running_jobs_are_immutable,
             admission::the_operator_writes_no_endpoint_slices_but_its_own,
+            rights::the_operator_writes_nothing_of_others,
+            rights::nothing_of_ours_is_in_the_systems_namespaces,
+            rights::a_pipeline_starts_only_what_its_author_may_start,
             refusals::a_pod_that_the_apiserver_refuses_stalls_its_job_alone,
             refusals::pod_security_is_told_in_its_own_words,
             serving::a_revision_never_changes,
@@ -184,6 +189,7 @@ fn usual_tests() -> Vec<Test> {
             neighbours::missing_fields_are_told,
             exposure::half_sent_requests_hold_up_no_probe,
             exposure::values_of_templates_are_told_nowhere,
+            upgrades::another_way_of_installing_takes_over,
         }
         Serial AuditLog {
             neighbours::a_namespace_with_an_operator_of_its_own_is_left_to_it,

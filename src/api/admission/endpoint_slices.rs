@@ -2,17 +2,15 @@
 //!
 //! Whoever writes EndpointSlices can send the traffic of any Service elsewhere, and RBAC knows no labels. So the
 //! apiserver itself sees to it that the operator writes slices of TrainingJobs only, and only for Services that are called
-//! as theirs are: by the job's name and five letters. Whether the five are those of the job's UID, CEL cannot tell. Nobody
-//! else is affected: the policy looks at requests of the operator's user alone.
+//! as theirs are: by the job's name and five letters. Whether the five are those of the job's UID, CEL cannot tell; so the
+//! slice must also be named as the operator names it, and have no ports: such a slice answers to host names, and nothing is
+//! forwarded to it. Nobody else is affected: the policy looks at requests of the operator's user alone.
 
 use serde_json::{Value, json};
 
+use super::subjects::is_operator;
 use crate::cluster::port::Resource;
-use crate::names;
-
-/// Whom the policy confines: the ServiceAccount of an installation with the usual names. The chart puts its own in
-/// this one's place.
-pub const DEFAULT_USER: &str = "system:serviceaccount:trainyard-system:trainyard";
+use crate::names::{self, AddressFamily};
 
 /// What must hold of a slice `s`, and what the operator is told otherwise.
 struct Rule {
@@ -34,7 +32,7 @@ pub(super) fn policy() -> Value {
             "failurePolicy": "Fail",
             "matchConditions": [{
                 "name": "is-the-operator",
-                "expression": format!("request.userInfo.username in ['{DEFAULT_USER}']"),
+                "expression": is_operator(),
             }],
             "matchConstraints": {"resourceRules": [{
                 "apiGroups": ["discovery.k8s.io"],
@@ -48,7 +46,7 @@ pub(super) fn policy() -> Value {
     })
 }
 
-fn rules() -> [Rule; 3] {
+fn rules() -> [Rule; 5] {
     let label = |key: &str| format!("s.metadata.labels['{key}']");
     let has_label = |key: &str| format!("has(s.metadata.labels) && '{key}' in s.metadata.labels");
     let (manager, service) = (names::LABEL_SLICE_MANAGER, names::LABEL_SLICE_SERVICE);
@@ -68,6 +66,7 @@ fn rules() -> [Rule; 3] {
         label(service),
         names::INCARNATION,
     );
+    let names = AddressFamily::ALL.map(|family| format!("{} + '-{}'", label(service), family.suffix()));
     [
         Rule {
             expression: format!("{} && {} == '{}'", has_label(manager), label(manager), names::SLICE_MANAGER),
@@ -87,40 +86,35 @@ fn rules() -> [Rule; 3] {
                 "metadata.labels: {service} must name a Service that is called as the slice's own TrainingJob's is"
             ),
         },
+        Rule {
+            expression: format!("{} && s.metadata.name in [{}]", has_label(service), names.join(", ")),
+            message: format!(
+                "metadata.name: the operator names its slices by the label {service} and the address family"
+            ),
+        },
+        Rule {
+            // A list that is not there may be null.
+            expression: "!has(s.ports) || dyn(s.ports) == null || size(s.ports) == 0".into(),
+            message: "ports: the operator's slices have none".into(),
+        },
     ]
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use cel::extractors::This;
-    use cel::{Context, Program, Value as CelValue};
-
+    use super::super::evaluation::{Verdict, judge, request};
+    use super::super::subjects::OPERATOR_USER;
     use super::*;
     use crate::training::build::service::build_slice;
     use crate::training::validate::validate;
 
-    /// Whether each rule holds of a request, in the order of [`rules`].
-    fn judge(old: &Value, new: &Value) -> Vec<bool> {
-        let policy = policy();
-        let mut context = Context::default();
-        // Of Kubernetes' CEL, and not of the language itself.
-        let declared =
-            context.add_function("substring", |This(text): This<Arc<String>>, from: i64, to: i64| -> String {
-                let (from, to) = (usize::try_from(from).unwrap(), usize::try_from(to).unwrap());
-                text.chars().skip(from).take(to - from).collect()
-            });
-        declared.unwrap();
-        context.add_variable("oldObject", old).unwrap();
-        context.add_variable("object", new).unwrap();
-        let evaluate = |context: &Context, expression: &Value| {
-            Program::compile(expression.as_str().unwrap()).unwrap().execute(context).unwrap()
-        };
-        let slices = evaluate(&context, &policy["spec"]["variables"][0]["expression"]);
-        context.add_variable_from_value("variables", std::collections::HashMap::from([("slices", slices)]));
-        let rules = policy["spec"]["validations"].as_array().unwrap();
-        rules.iter().map(|rule| evaluate(&context, &rule["expression"]) == CelValue::Bool(true)).collect()
+    /// The rules that refuse a request of the operator, counted from 0.
+    fn refusing(old: &Value, new: &Value) -> Vec<usize> {
+        match judge(&policy(), &request(OPERATOR_USER, "endpointslices", old, new)) {
+            Verdict::Refused(refusals) => refusals.into_iter().map(|refusal| refusal.rule).collect(),
+            Verdict::Allowed => Vec::new(),
+            Verdict::Skipped => panic!("the policy looks away"),
+        }
     }
 
     /// The slice that the operator makes for a job of that name.
@@ -148,7 +142,7 @@ mod tests {
         ] {
             let slice = own(name);
             for (old, new) in [(&Value::Null, &slice), (&slice, &slice), (&slice, &Value::Null)] {
-                assert_eq!(judge(old, new), [true, true, true], "{name}: {slice}");
+                assert_eq!(refusing(old, new), Vec::<usize>::new(), "{name}: {slice}");
             }
         }
     }
@@ -157,29 +151,42 @@ mod tests {
     fn slices_of_others_are_neither_made_nor_taken_over_nor_removed() {
         let owner = "/metadata/ownerReferences/0";
         let service = |name: &str| with("/metadata/labels/kubernetes.io~1service-name", json!(name));
-        let cases = [
-            (with("/metadata/labels", json!({})), [false, true, false]),
-            (with("/metadata/labels/endpointslice.kubernetes.io~1managed-by", json!("else")), [false, true, true]),
-            (with("/metadata/ownerReferences", json!([])), [true, false, false]),
-            (with(&format!("{owner}/controller"), json!(false)), [true, false, false]),
-            (with(&format!("{owner}/kind"), json!("Service")), [true, false, false]),
-            (with(&format!("{owner}/apiVersion"), json!("example.com/v1")), [true, false, false]),
-            (with(&format!("{owner}/name"), json!("faces")), [true, true, false]),
-            (service("database"), [true, true, false]),
-            (service("digits-database"), [true, true, false]),
-            (service("digits-redis-2"), [true, true, false]),
+        let named = |name: &str| with("/metadata/name", json!(name));
+        let with_ports = |ports: Value| {
+            let mut slice = own("digits");
+            slice["ports"] = ports;
+            slice
+        };
+        let cases: [(Value, &[usize]); 14] = [
+            (with("/metadata/labels", json!({})), &[0, 2, 3]),
+            (with("/metadata/labels/endpointslice.kubernetes.io~1managed-by", json!("else")), &[0]),
+            (with("/metadata/ownerReferences", json!([])), &[1, 2]),
+            (with(&format!("{owner}/controller"), json!(false)), &[1, 2]),
+            (with(&format!("{owner}/kind"), json!("Service")), &[1, 2]),
+            (with(&format!("{owner}/apiVersion"), json!("example.com/v1")), &[1, 2]),
+            (with(&format!("{owner}/name"), json!("faces")), &[2]),
+            (service("database"), &[2, 3]),
+            (service("digits-database"), &[2, 3]),
+            (service("digits-redis-2"), &[2, 3]),
+            // Called as a Service of the job's might be; only the name of the slice gives it away.
+            (service("digits-redis"), &[3]),
+            (named("digits-redis-ipv4"), &[3]),
+            (named("anything"), &[3]),
+            (with_ports(json!([{"name": "6379-6379", "port": 6379}])), &[4]),
         ];
         for (other, expected) in cases {
             let own = own("digits");
             for (old, new) in [(&Value::Null, &other), (&other, &own), (&own, &other), (&other, &Value::Null)] {
-                assert_eq!(judge(old, new), expected, "{old} becomes {new}");
+                assert_eq!(refusing(old, new), expected, "{old} becomes {new}");
             }
         }
+        assert_eq!(refusing(&Value::Null, &with_ports(Value::Null)), Vec::<usize>::new());
     }
 
     #[test]
     fn it_looks_at_requests_of_the_operator_only() {
-        let condition = &policy()["spec"]["matchConditions"][0]["expression"];
-        assert_eq!(*condition, format!("request.userInfo.username in ['{DEFAULT_USER}']"));
+        let other = json!({"metadata": {"name": "theirs"}});
+        let request = request("system:serviceaccount:team-a:trainyard", "endpointslices", &Value::Null, &other);
+        assert_eq!(judge(&policy(), &request), Verdict::Skipped);
     }
 }

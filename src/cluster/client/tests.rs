@@ -196,7 +196,7 @@ async fn without_the_lease_nothing_is_sent_but_reads() {
 #[tokio::test]
 async fn nothing_is_written_in_a_namespace_that_another_has_claimed() {
     let mut fake = Fake::answering(201, json!({}));
-    let territory = Territory::unknown();
+    let territory = Territory::of_cluster("trainyard-system");
     fake.api.territory = territory.clone();
     let object = json!({"metadata": {"name": "a"}});
     territory.leave_alone(["train".to_owned()].into());

@@ -108,7 +108,7 @@ impl State {
 
     /// Ready, Reconciling and Stalled, by the table in ARCHITECTURE.md. A run is Ready when it has done what it was asked
     /// to, and not before: `kubectl wait` and health checks wait for its end.
-    fn standing(self) -> Standing {
+    pub fn standing(self) -> Standing {
         match self {
             State::Invalid | State::Refused | State::NameTaken | State::RecordNotFound | State::Failed => {
                 (false, false, true)

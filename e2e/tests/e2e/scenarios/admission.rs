@@ -141,6 +141,7 @@ fn slice(space: &Space, name: &str, job: &Value, service: &str) -> Value {
 /// RBAC knows no labels: that the operator cannot send other Services' traffic elsewhere is the policy's doing.
 pub(crate) async fn the_operator_writes_no_endpoint_slices_but_its_own(space: Space) -> Result<()> {
     let job = space.submit(&Job::new("owner").runs_for("never")).await?;
+    // The operator names its slices after their Service.
     let own = |name: &str| slice(&space, name, &job, "owner-abcde");
     let set = |name: &str, path: &str, value: Value| {
         let mut object = own(name);
@@ -156,6 +157,8 @@ pub(crate) async fn the_operator_writes_no_endpoint_slices_but_its_own(space: Sp
     const MANAGER: &str = "/metadata/labels/endpointslice.kubernetes.io~1managed-by";
     const SERVICE: &str = "/metadata/labels/kubernetes.io~1service-name";
     const OWNER: &str = "/metadata/ownerReferences/0";
+    let mut with_port = own("owner-abcde-ipv6");
+    with_port["ports"] = json!([{"name": "6379-6379", "port": 6379}]);
     let others = [
         (set("unlabelled", "/metadata/labels", json!({})), "metadata.labels"),
         (set("kubernetes", MANAGER, json!("endpointslice-controller.k8s.io")), "metadata.labels"),
@@ -163,6 +166,8 @@ pub(crate) async fn the_operator_writes_no_endpoint_slices_but_its_own(space: Sp
         (set("uncontrolled", &format!("{OWNER}/controller"), json!(false)), "metadata.ownerReferences"),
         (set("services", &format!("{OWNER}/kind"), json!("Service")), "metadata.ownerReferences"),
         (set("elsewhere", SERVICE, json!("database")), "kubernetes.io/service-name"),
+        (set("owner-redis-ipv4", "/metadata/name", json!("called-otherwise")), "metadata.name"),
+        (with_port, "ports"),
     ];
     let mut wrong = Vec::new();
     for (object, word) in &others {
@@ -181,15 +186,16 @@ pub(crate) async fn the_operator_writes_no_endpoint_slices_but_its_own(space: Sp
         }
     }
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
-    let mine = own("mine");
+    let name = "owner-abcde-ipv4";
+    let mine = own(name);
     as_operator(&["create", "-f", "-"], &mine).await?.good()?;
-    as_operator(&["patch", "endpointslice", "mine", "--type=merge", "-p", r#"{"endpoints": []}"#], &json!({}))
+    as_operator(&["patch", "endpointslice", name, "--type=merge", "-p", r#"{"endpoints": []}"#], &json!({}))
         .await?
         .good()?;
     let stolen = json!({"metadata": {"labels": {"kubernetes.io/service-name": "database"}}}).to_string();
-    let stolen = as_operator(&["patch", "endpointslice", "mine", "--type=merge", "-p", &stolen], &json!({})).await?;
+    let stolen = as_operator(&["patch", "endpointslice", name, "--type=merge", "-p", &stolen], &json!({})).await?;
     ensure!(!stolen.ok, "it was given to another Service");
-    as_operator(&["delete", "endpointslice", "mine"], &json!({})).await?.good().map(drop)
+    as_operator(&["delete", "endpointslice", name], &json!({})).await?.good().map(drop)
 }
 
 /// An apiserver may lack the policies, or have had them removed: the operator then says the same.

@@ -11,6 +11,9 @@ use crate::objects::{CRDS, POLICIES, holds};
 use crate::space::Space;
 use crate::wait::eventually;
 
+/// What decides at admission.
+const POLICY: &str = "ValidatingAdmissionPolicy";
+
 pub(crate) async fn resources_and_policies_are_accepted(space: Space) -> Result<()> {
     for plural in ["trainingjobs", "modeldeployments", "pipelines", "pipelineruns"] {
         let crd = space.cluster().get(CRDS, &format!("{plural}.trainyard.dev")).await?;
@@ -19,8 +22,8 @@ pub(crate) async fn resources_and_policies_are_accepted(space: Space) -> Result<
         }
         ensure!(!holds(&crd, "NonStructuralSchema"), "{}", crd["status"]["conditions"]);
     }
-    for policy in ["training-jobs", "model-deployments", "revisions", "pipeline-runs", "endpoint-slices", "leases"] {
-        let name = &format!("trainyard-{policy}");
+    for policy in trainyard::api::admission::policies().iter().filter(|policy| policy["kind"] == POLICY) {
+        let name = policy["metadata"]["name"].as_str().unwrap_or_default();
         // The apiserver checks a policy's expressions against the resource's schema some time after it was made.
         let policy = eventually("the policy is checked", async || {
             let policy = space.cluster().get(POLICIES, name).await?;

@@ -20,6 +20,7 @@ pub(crate) mod pipelines_real;
 pub(crate) mod pipelines_trouble;
 pub(crate) mod real_pods;
 pub(crate) mod refusals;
+pub(crate) mod rights;
 pub(crate) mod samples;
 pub(crate) mod serving;
 pub(crate) mod serving_fields;

@@ -5,39 +5,54 @@ use serde_json::{Value, json};
 
 use crate::kubectl::Said;
 use crate::manifest::{Job, Manifest, OfKind, Run, Serving, Steps, run_step};
-use crate::objects::{JOBS, MODEL_DEPLOYMENTS, NAMESPACES, Objects, PIPELINES, PODS, ROLE_BINDINGS, RUNS, name, state};
+use crate::objects::{
+    JOBS, MODEL_DEPLOYMENTS, NAMESPACES, Objects, PIPELINES, PODS, ROLE_BINDINGS, ROLES, RUNS, name, state,
+};
 use crate::space::Space;
 use crate::target::RUN_LABEL;
 use crate::wait::eventually;
 
-/// A user with one of Kubernetes' roles in one namespace.
-struct Member<'a> {
+/// A user with rights in one namespace.
+pub(crate) struct Member<'a> {
     space: &'a Space,
     user: String,
 }
 
 impl<'a> Member<'a> {
-    async fn join(space: &'a Space, namespace: &str, role: &str) -> Result<Self> {
+    /// With one of Kubernetes' roles.
+    pub(crate) async fn join(space: &'a Space, namespace: &str, role: &str) -> Result<Self> {
+        Self::bind(space, namespace, "ClusterRole", role).await
+    }
+
+    /// With these rights, each a verb, a group and resources.
+    pub(crate) async fn with(space: &'a Space, role: &str, rights: &[(&str, &str, &[&str])]) -> Result<Self> {
+        let rule = |(verb, group, resources): &(&str, &str, &[&str])| json!({"verbs": [verb], "apiGroups": [group], "resources": resources});
+        let role_object = json!({"metadata": {"name": role}, "rules": rights.iter().map(rule).collect::<Vec<_>>()});
+        space.objects.create(ROLES, &role_object).await?;
+        Self::bind(space, &space.namespace, "Role", role).await
+    }
+
+    async fn bind(space: &'a Space, namespace: &str, kind: &str, role: &str) -> Result<Self> {
         let user = format!("{role}-of-{namespace}");
         let binding = json!({
             "metadata": {"name": user},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role},
             "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
         });
         Objects::namespaced(space.suite.client.clone(), namespace).create(ROLE_BINDINGS, &binding).await?;
         Ok(Member { space, user })
     }
 
-    async fn kubectl(&self, namespace: &str, arguments: &[&str], input: &str) -> Result<Said> {
+    pub(crate) async fn kubectl(&self, namespace: &str, arguments: &[&str], input: &str) -> Result<Said> {
         let who = ["--as", &self.user, "--namespace", namespace];
         self.space.suite.kubectl.run(&[&who[..], arguments].concat(), input).await
     }
 
-    async fn create<K: OfKind>(&self, namespace: &str, manifest: &Manifest<K>) -> Result<Said> {
+    pub(crate) async fn create<K: OfKind>(&self, namespace: &str, manifest: &Manifest<K>) -> Result<Said> {
         self.kubectl(namespace, &["create", "-f", "-"], &manifest.value().to_string()).await
     }
 
-    async fn may(&self, namespace: &str, words: &[&str]) -> Result<bool> {
+    pub(crate) async fn may(&self, namespace: &str, words: &[&str]) -> Result<bool> {
         Ok(self.kubectl(namespace, &[&["auth", "can-i"], words].concat(), "").await?.ok)
     }
 }
@@ -123,7 +138,7 @@ fn lease(scope: &str) -> Value {
     })
 }
 
-fn refused(said: &Said, words: &str) -> Result<()> {
+pub(crate) fn refused(said: &Said, words: &str) -> Result<()> {
     ensure!(!said.ok && said.err.contains(words), "{said:?}");
     Ok(())
 }

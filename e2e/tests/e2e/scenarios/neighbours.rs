@@ -13,32 +13,47 @@ use tokio::process::Command;
 
 use crate::manifest::{Job, Run, Serving, run_step};
 use crate::metrics::Samples;
-use crate::objects::{LEASES, ROLE_BINDINGS, ROLES};
+use crate::objects::{LEASES, NAMESPACES, Objects, ROLE_BINDINGS, ROLES};
+use crate::scenarios::namespaces::{Member, refused};
 use crate::space::Space;
+use crate::target::RUN_LABEL;
 use crate::wait::eventually;
+
+/// ServiceAccount of the release `team`.
+const TEAM: &str = "team-trainyard";
 
 /// Two operators of the whole cluster, with Leases in two namespaces: the second says so and does nothing, until the
 /// first has gone.
 pub(crate) async fn a_second_operator_of_the_cluster_does_nothing(space: Space) -> Result<()> {
+    // No operator serves the namespace of its own Lease.
+    let elsewhere = format!("{}-2", space.namespace);
+    let labels = json!({(RUN_LABEL): space.suite.run});
+    space.cluster().create(NAMESPACES, &json!({"metadata": {"name": elsewhere, "labels": labels}})).await?;
+    let met = with_a_second(&space, &Objects::namespaced(space.suite.client.clone(), &elsewhere), &elsewhere).await;
+    let removed = space.cluster().delete(NAMESPACES, &elsewhere).await;
+    met.and(removed)
+}
+
+async fn with_a_second(space: &Space, there: &Objects, elsewhere: &str) -> Result<()> {
     let leases = json!({
         "apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"],
     });
-    space.objects.create(ROLES, &json!({"metadata": {"name": "leases"}, "rules": [leases]})).await?;
+    there.create(ROLES, &json!({"metadata": {"name": "leases"}, "rules": [leases]})).await?;
     let binding = json!({
         "metadata": {"name": "leases"},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "leases"},
         "subjects": [{"kind": "ServiceAccount", "name": SERVICE_ACCOUNT, "namespace": OPERATOR_NAMESPACE}],
     });
-    space.objects.create(ROLE_BINDINGS, &binding).await?;
-    let met = meet_a_second(&space).await;
+    there.create(ROLE_BINDINGS, &binding).await?;
+    let met = meet_a_second(space, elsewhere).await;
     // A Lease that is left would hold up the next operator.
-    let removed = space.objects.delete(LEASES, "trainyard").await;
+    let removed = there.delete(LEASES, "trainyard").await;
     met.and(removed)
 }
 
-async fn meet_a_second(space: &Space) -> Result<()> {
+async fn meet_a_second(space: &Space, lease_namespace: &str) -> Result<()> {
     let account = (OPERATOR_NAMESPACE, SERVICE_ACCOUNT);
-    let second = space.suite.spawn_another(account, &["--lease-namespace", &space.namespace]).await?;
+    let second = space.suite.spawn_another(account, &["--lease-namespace", lease_namespace]).await?;
     eventually("the second says so", async || {
         let log = second.log();
         ensure!(log.contains("doing nothing") && log.contains(OPERATOR_NAMESPACE), "{log}");
@@ -58,26 +73,38 @@ async fn meet_a_second(space: &Space) -> Result<()> {
     second.stop().await
 }
 
-/// A namespace with a release of its own: that one serves it under rights in that namespace alone, and the cluster's operator
-/// leaves it alone until the release is gone.
+/// A namespace with a release of its own, in a namespace beside it: that one serves it under rights in that namespace alone, and
+/// the cluster's operator leaves it alone until the release is gone.
 pub(crate) async fn a_namespace_with_an_operator_of_its_own_is_left_to_it(space: Space) -> Result<()> {
-    let namespace = space.namespace.as_str();
-    let release = space.suite.release.another("team", namespace);
+    let operators = format!("{}-op", space.namespace);
+    let labels = json!({(RUN_LABEL): space.suite.run});
+    space.cluster().create(NAMESPACES, &json!({"metadata": {"name": operators, "labels": labels}})).await?;
+    let release = space.suite.release.another("team", &operators);
     let served = async {
-        release.install(&for_namespaces(&[namespace])).await?;
-        serve_alone(&space).await
+        // The policies of the cluster have to know its operator.
+        let mut values = without_pods();
+        values["admissionPolicies"] = json!({"furtherServiceAccounts": [format!("{operators}:{TEAM}")]});
+        space.suite.release.install(&values).await?;
+        release.install(&for_namespaces(&[space.namespace.as_str()])).await?;
+        serve_alone(&space, &operators).await
     }
     .await;
     let removed = release.uninstall().await;
-    served.and(removed)?;
+    let restored = space.suite.release.install(&without_pods()).await;
+    served.and(removed).and(restored)?;
     ensure!(space.objects.find(LEASES, "trainyard").await?.is_none(), "its Lease is left");
+    space.cluster().delete(NAMESPACES, &operators).await?;
     space.submit(&Job::new("of-the-clusters")).await?;
     space.until_state("of-the-clusters", "Succeeded").await.map(drop)
 }
 
-async fn serve_alone(space: &Space) -> Result<()> {
+async fn serve_alone(space: &Space, operators: &str) -> Result<()> {
     let namespace = space.namespace.as_str();
-    let own = space.suite.spawn_another((namespace, "team-trainyard"), &["--namespaces", namespace]).await?;
+    // Who may edit the namespace finds no ServiceAccount of the operator's there.
+    let editor = Member::join(space, namespace, "edit").await?;
+    refused(&editor.kubectl(namespace, &["create", "token", TEAM], "").await?, "not found")?;
+    refused(&editor.kubectl(operators, &["create", "token", TEAM], "").await?, "forbidden")?;
+    let own = space.suite.spawn_another((operators, TEAM), &["--namespaces", namespace]).await?;
     own.until_ready().await?;
     let before = space.suite.audit.as_ref().context("no audit log")?.writes()?;
     space.submit(&Job::torch("job", 2)).await?;

@@ -7,8 +7,8 @@ use std::process::Stdio;
 use anyhow::{Context, Result, ensure};
 use e2e::images;
 use e2e::install::find;
-use e2e::operator::{OPERATOR_NAMESPACE, source_tree};
-use e2e::release::{on_our_node, without_pods};
+use e2e::operator::{OPERATOR_NAMESPACE, SERVICE_ACCOUNT, WHOLE_CLUSTER, source_tree};
+use e2e::release::{Release, on_our_node, without_pods};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -71,6 +71,67 @@ pub(crate) async fn an_uninstall_keeps_what_is_the_users(space: Space) -> Result
     .await;
     let back = suite.move_out_of_the_pod().await;
     removed.and(back)
+}
+
+/// The ways from kustomize to Helm and from one release name to another, as the chart's README has them: what runs notices nothing.
+pub(crate) async fn another_way_of_installing_takes_over(space: Space) -> Result<()> {
+    let suite = &space.suite;
+    let other = suite.release.another("ml", OPERATOR_NAMESPACE);
+    suite.stop_operator().await?;
+    let moved = move_about(&space, &other).await;
+    let restored = async {
+        suite.release.take_over(&without_pods()).await?;
+        other.uninstall().await?;
+        // What was in both names is in the first alone again.
+        suite.release.take_over(&without_pods()).await?;
+        suite.ensure_operator().await
+    }
+    .await;
+    moved.and(restored)
+}
+
+async fn move_about(space: &Space, other: &Release) -> Result<()> {
+    let suite = &space.suite;
+    suite.release.uninstall().await?;
+    let base = source_tree().join("config/base");
+    suite.kubectl.run(&["apply", "-k", &base.to_string_lossy()], "").await?.good()?;
+    // The operator of these tests is a process, and one leads at a time.
+    suite
+        .kubectl
+        .run(&["scale", "deployment", "trainyard", "-n", OPERATOR_NAMESPACE, "--replicas=0"], "")
+        .await?
+        .good()?;
+    suite.release.until_without_pods().await?;
+    suite.ensure_operator().await?;
+    let job = space.submit(&Job::torch("goes-on", 2).runs_for("never")).await?;
+    space.until_state("goes-on", "Running").await?;
+    let before = pods(space).await?;
+
+    let refused = suite.release.install(&without_pods()).await;
+    ensure!(refused.is_err(), "Helm has taken what is not its own without being asked to");
+    suite.release.take_over(&without_pods()).await?;
+    space.submit(&Job::new("under-helm")).await?;
+    space.until_state("under-helm", "Succeeded").await?;
+
+    let mut values = without_pods();
+    let account = format!("{OPERATOR_NAMESPACE}:{SERVICE_ACCOUNT}");
+    values["admissionPolicies"] = json!({"furtherServiceAccounts": [account]});
+    other.take_over(&values).await?;
+    suite.stop_operator().await?;
+    suite.release.uninstall().await?;
+    let operator = suite.spawn_another((OPERATOR_NAMESPACE, "ml-trainyard"), &WHOLE_CLUSTER).await?;
+    operator.until_ready().await?;
+    other.install(&without_pods()).await?;
+    space.submit(&Job::new("under-another-name")).await?;
+    space.until_state("under-another-name", "Succeeded").await?;
+    operator.stop().await?;
+
+    let after = space.until_state("goes-on", "Running").await?;
+    ensure!(uid(&after) == uid(&job) && attempt(&after) == 1 && restarts(&after) == 0, "{}", after["status"]);
+    ensure!(pods(space).await? == before, "pods were replaced");
+    let leases = Objects::namespaced(suite.client.clone(), OPERATOR_NAMESPACE).list(LEASES, "").await?;
+    ensure!(leases.len() == 1, "{} Leases", leases.len());
+    Ok(())
 }
 
 async fn left_of(space: &Space, rendered: &[Value]) -> Result<()> {
