@@ -93,6 +93,7 @@ impl Runs {
                 if let Delivery::Deleted(run) = delivery {
                     self.memories.remove(json::uid(run));
                 }
+                delivery.feed_children(&mut caches.finished, |run: Guarded<PipelineRun>| run.into());
                 return delivery.feed_owners(resource, &mut self.runs);
             }
             Resource::Pod => delivery.feed_children(&mut caches.pods, |pod: WatchedPod| pod.into()),
@@ -111,7 +112,7 @@ impl Runs {
     async fn reconcile(&mut self, api: &World, key: &ObjectId, now: Timestamp) -> Result<Option<Timestamp>, String> {
         let Some(run) = self.runs.get(key) else { return Ok(None) };
         let uid = run.metadata.uid.clone().unwrap_or_default();
-        let observed = self.caches.observe(&key.namespace, &key.name, &uid);
+        let observed = self.caches.observe(run);
         let memory = self.memories.entry(uid).or_default();
         let reconciled = runs::reconcile::reconcile(api, run, &observed, memory, now).await;
         reconciled.map(|reconciled| reconciled.wake_at).map_err(|error| error.to_string())
@@ -133,7 +134,7 @@ impl PipelinesOfRuns {
     async fn reconcile(&mut self, api: &World, key: &ObjectId, now: Timestamp) -> Result<Option<Timestamp>, String> {
         let Some(pipeline) = self.pipelines.get(key) else { return Ok(None) };
         let uid = pipeline.metadata.uid.clone().unwrap_or_default();
-        let runs = self.runs.of(&key.namespace, &uid);
+        let runs = self.runs.of(&key.namespace, &key.name);
         let memory = self.memories.entry(uid).or_default();
         let reconciled = definitions::reconcile::reconcile(api, pipeline, &runs, memory, now).await;
         reconciled.map(|reconciled| reconciled.wake_at).map_err(|error| error.to_string())
