@@ -57,6 +57,9 @@ pub const LABEL_STEP: &str = "trainyard.dev/step";
 pub const ANNOTATION_RUN_UID: &str = "trainyard.dev/run-uid";
 /// Annotation of a ModelDeployment: UID of the Pipeline whose runs deploy it, or of the one run that brought its own.
 pub const ANNOTATION_PIPELINE_UID: &str = "trainyard.dev/pipeline-uid";
+/// Annotation of the pod or TrainingJob of a step: what the operator alone knew before it made the object, so that another's
+/// object under its name is not taken for it.
+pub const ANNOTATION_LAUNCH_TOKEN: &str = "trainyard.dev/launch-token";
 /// Label of a Lease: whether its holder serves the whole cluster (`cluster`) or the Lease's namespace
 /// ([`SCOPE_NAMESPACE`]).
 pub const LABEL_SCOPE: &str = "trainyard.dev/scope";

@@ -41,6 +41,11 @@ pub fn set(conditions: &mut Vec<Condition>, type_: &str, holds: bool, reason: &s
     }
 }
 
+/// Says of all conditions that they hold for a generation, and leaves what they say.
+pub fn observe(conditions: &mut [Condition], generation: Option<i64>) {
+    conditions.iter_mut().for_each(|condition| condition.observed_generation = generation);
+}
+
 /// Removes the condition of that type.
 pub fn remove(conditions: &mut Vec<Condition>, type_: &str) {
     conditions.retain(|condition| condition.type_ != type_);

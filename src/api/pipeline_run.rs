@@ -206,6 +206,10 @@ pub struct StepStatus {
     /// Name of its pod, TrainingJob or ModelDeployment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub child: Option<String>,
+    /// SHA-256 of the annotation `trainyard.dev/launch-token` that the pod or TrainingJob of the attempt in force carries,
+    /// shortened: an object under that name without it was made by somebody else and counts for nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launch: Option<String>,
     /// What it reported.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "any_values")]

@@ -134,7 +134,13 @@ fn controller(object: &Value) -> Option<&Value> {
 /// What an object means that already has the name of a child.
 fn already_there(id: &ObjectId, owner_uid: &str, wanted: &Value, present: &Value) -> Executed {
     let owner = |object: &Value| controller(object).map(|owner| (owner["kind"].clone(), owner["name"].clone()));
+    let token = |object: &Value| object["metadata"]["annotations"][names::ANNOTATION_LAUNCH_TOKEN].clone();
     match controller(present).and_then(|owner| owner["uid"].as_str()) {
+        // Whoever may create objects can name our object as the owner.
+        Some(uid) if uid == owner_uid && token(present) != token(wanted) => {
+            let check = Check::IsAbsent { id: id.clone(), owner_uid: owner_uid.to_owned() };
+            Executed::Doubted(format!("{id} was made by somebody else"), vec![check])
+        }
         Some(uid) if uid == owner_uid => Executed::Done,
         Some(_) if owner(present) == owner(wanted) => Executed::Leftover(id.clone()),
         _ => Executed::Foreign(id.clone()),
@@ -169,7 +175,11 @@ async fn verify<A: ApiServer>(api: &A, check: &Check) -> Result<Option<String>, 
             let older = pods.iter().find(|pod| pod.attempt < *below_attempt && !pod.is_terminal());
             Ok(older.map(|pod| format!("pod {} of an older attempt still runs", pod.meta.name)))
         }
-        Check::IsAbsent { id } => Ok(api.read(id).await?.map(|_| format!("{id} is there, whatever the cache says"))),
+        Check::IsAbsent { id, owner_uid } => {
+            let live = api.read(id).await?;
+            let is_owned = |object: &Value| controller(object).is_some_and(|owner| owner["uid"] == owner_uid.as_str());
+            Ok(live.filter(is_owned).map(|_| format!("{id} is there, whatever the cache says")))
+        }
         Check::IsInOtherHands { id, marks } => {
             let live = api.read(id).await?;
             let carries = |object: &Value| {

@@ -76,10 +76,12 @@ pub enum Check {
         /// Names that no pod of the owner may have.
         absent: Vec<String>,
     },
-    /// There is no such object.
+    /// There is no such object, or it is not this owner's.
     IsAbsent {
         /// The object.
         id: ObjectId,
+        /// UID of the owner.
+        owner_uid: String,
     },
     /// The object is gone, or does not carry these labels and annotations any more.
     IsInOtherHands {

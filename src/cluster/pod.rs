@@ -29,6 +29,8 @@ pub struct PodFacts {
     pub rank: u32,
     /// Annotation: hash of what it was launched from.
     pub launch_hash: String,
+    /// Annotation: [`names::ANNOTATION_LAUNCH_TOKEN`] of the pod of a step.
+    pub launch_token: String,
     /// Label: revision that it serves.
     pub revision: i64,
     /// Whether it is in the endpoints of its Services (condition Ready).
@@ -170,6 +172,7 @@ impl From<WatchedPod> for PodFacts {
             revision: labels.get(names::LABEL_REVISION).and_then(|value| value.parse().ok()).unwrap_or_default(),
             ready,
             launch_hash: kept(annotations.get(names::ANNOTATION_LAUNCH_HASH).cloned()).unwrap_or_default(),
+            launch_token: kept(annotations.get(names::ANNOTATION_LAUNCH_TOKEN).cloned()).unwrap_or_default(),
             delete_asked_at: delete_asked_at(&metadata),
             node: spec.node_name,
             addresses: status.pod_ips.into_iter().map(|address| address.ip).collect(),

@@ -24,6 +24,8 @@ pub struct Refusal {
 pub enum RefusalKind {
     /// The content will not be taken: somebody has to change it, or the namespace.
     Content,
+    /// It needs another object that is not there, such as a ServiceAccount: one that may be about to come.
+    Missing,
     /// No quota: wait until some is freed.
     Quota,
     /// Somebody else's object has the name.
@@ -39,7 +41,7 @@ impl RefusalKind {
     pub fn pause(self) -> SignedDuration {
         match self {
             RefusalKind::Content => SignedDuration::from_mins(5),
-            RefusalKind::Quota => SignedDuration::from_secs(15),
+            RefusalKind::Quota | RefusalKind::Missing => SignedDuration::from_secs(15),
             RefusalKind::Foreign => SignedDuration::from_mins(1),
             RefusalKind::Leftover | RefusalKind::Unanswered => SignedDuration::from_secs(2),
         }
@@ -52,6 +54,7 @@ impl Refusal {
         let kind = match error {
             ApiError::QuotaExceeded(_) => RefusalKind::Quota,
             ApiError::Unavailable(_) => RefusalKind::Unanswered,
+            ApiError::Refused(message) if needs_another(message) => RefusalKind::Missing,
             _ => RefusalKind::Content,
         };
         Refusal { kind, id: id.clone(), message: format!("{id}: {error}"), until: now + kind.pause(), generation }
@@ -82,6 +85,7 @@ impl Refusal {
                     "the apiserver refuses {message}; asked again every 5 minutes, and at once after an edit{remedy}"
                 )
             }
+            RefusalKind::Missing => format!("waiting for what it needs, asked again every 15 seconds: {message}"),
             RefusalKind::Quota => format!("waiting for quota: {message}"),
             RefusalKind::Foreign | RefusalKind::Leftover => message.clone(),
             RefusalKind::Unanswered => format!("asking again: {message}"),
@@ -91,5 +95,45 @@ impl Refusal {
     /// Whether it still holds for an owner of this generation.
     pub fn holds_for(&self, generation: Option<i64>) -> bool {
         self.generation == generation
+    }
+}
+
+/// Whether Kubernetes' admission refuses a pod for want of an object that it names. What is applied together comes in any order.
+/// The words are of the plugins ServiceAccount (plugin/pkg/admission/serviceaccount/admission.go), Priority
+/// (plugin/pkg/admission/priority/admission.go) and RuntimeClass (plugin/pkg/admission/runtimeclass/admission.go).
+fn needs_another(message: &str) -> bool {
+    let account = message.contains("error looking up service account");
+    let priority = message.contains("no PriorityClass with name");
+    let runtime = message.contains("pod rejected: RuntimeClass") || message.contains("failed to get RuntimeClass");
+    (account || priority || runtime) && (message.contains("not found") || message.contains("was found"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::port::Resource;
+
+    #[test]
+    fn what_may_come_later_is_waited_for() {
+        let kind = |message: &str| {
+            let id = ObjectId::new(Resource::Pod, "ns", "p");
+            Refusal::answered(&id, &ApiError::Refused(message.to_owned()), None, Timestamp::UNIX_EPOCH).kind
+        };
+        let later = [
+            r#"pods "p" is forbidden: error looking up service account ns/trainer: serviceaccount "trainer" not found"#,
+            r#"pods "p" is forbidden: no PriorityClass with name research was found"#,
+            r#"pods "p" is forbidden: pod rejected: RuntimeClass "gvisor" not found"#,
+        ];
+        for message in later {
+            assert_eq!(kind(message), RefusalKind::Missing, "{message}");
+        }
+        let never = [
+            r#"pods "p" is forbidden: violates PodSecurity "restricted:latest""#,
+            r#"Pod "p" is invalid: spec.containers: Required value"#,
+            r#"namespaces "ns" not found"#,
+        ];
+        for message in never {
+            assert_eq!(kind(message), RefusalKind::Content, "{message}");
+        }
     }
 }

@@ -128,6 +128,12 @@ impl Writes {
         self.changed_from.get(&(resource, child.name.clone())) == Some(&child.resource_version)
     }
 
+    /// Children created a while ago that no cache shows yet.
+    pub fn overdue(&self, now: Timestamp) -> impl Iterator<Item = (Resource, &str)> {
+        let late = self.created.iter().filter(move |(_, created)| now >= **created + CACHE_PATIENCE / 2);
+        late.map(|((resource, name), _)| (*resource, name.as_str()))
+    }
+
     /// When the oldest creation that no cache shows becomes doubtful.
     pub fn doubt_at(&self) -> Option<Timestamp> {
         self.created.values().min().map(|created| *created + CACHE_PATIENCE)

@@ -102,6 +102,7 @@ impl Runs {
                 if let Delivery::Deleted(run) = delivery {
                     self.memories.remove(json::uid(run));
                 }
+                delivery.feed_children(&mut caches.finished, |run: Guarded<PipelineRun>| run.into());
                 return delivery.feed_owners(resource, &mut self.runs);
             }
             Resource::Pod => delivery.feed_children(&mut caches.pods, |pod: WatchedPod| pod.into()),
@@ -120,7 +121,7 @@ impl Runs {
     async fn reconcile(&mut self, api: &World, key: &ObjectId, now: Timestamp) -> Result<Option<Timestamp>, String> {
         let Some(run) = self.runs.get(key) else { return Ok(None) };
         let uid = run.metadata.uid.clone().unwrap_or_default();
-        let observed = self.caches.observe(&key.namespace, &key.name, &uid);
+        let observed = self.caches.observe(run);
         let memory = self.memories.entry(uid).or_default();
         memory.writes.extra_wait = extra_wait(self.active);
         let reconciled = runs::reconcile::reconcile(api, run, &observed, memory, now).await;
@@ -143,7 +144,7 @@ impl PipelinesOfRuns {
     async fn reconcile(&mut self, api: &World, key: &ObjectId, now: Timestamp) -> Result<Option<Timestamp>, String> {
         let Some(pipeline) = self.pipelines.get(key) else { return Ok(None) };
         let uid = pipeline.metadata.uid.clone().unwrap_or_default();
-        let runs = self.runs.of(&key.namespace, &uid);
+        let runs = self.runs.of(&key.namespace, &key.name);
         let memory = self.memories.entry(uid).or_default();
         memory.writes.extra_wait = extra_wait(self.active);
         let reconciled = definitions::reconcile::reconcile(api, pipeline, &runs, memory, now).await;

@@ -105,7 +105,9 @@ impl State {
         match kind {
             RefusalKind::Content => State::Refused,
             RefusalKind::Foreign => State::NameTaken,
-            RefusalKind::Quota | RefusalKind::Leftover | RefusalKind::Unanswered => State::Starting,
+            RefusalKind::Missing | RefusalKind::Quota | RefusalKind::Leftover | RefusalKind::Unanswered => {
+                State::Starting
+            }
         }
     }
 

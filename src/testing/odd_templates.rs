@@ -158,7 +158,7 @@ proptest! {
             let Ok(definition) = serde_json::from_value::<PipelineDefinition>(definition) else { continue };
             let Ok(valid) = pipelines::validate::validate(&definition, "spec", None) else { continue };
             let run = Maker { name: "digits-7", namespace: "ml", uid: "0b7d" };
-            let attempt = Attempt { run, pipeline: &valid, step: "a", number: 1 };
+            let attempt = Attempt { run, pipeline: &valid, step: "a", number: 1, token: "token" };
             match &valid.steps[0].work {
                 Work::Run { template, container } => {
                     let template = template.parse();

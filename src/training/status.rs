@@ -169,7 +169,7 @@ impl Situation {
                 RefusalKind::Content => State::Refused,
                 RefusalKind::Quota => State::QuotaExceeded,
                 RefusalKind::Foreign => State::NameTaken,
-                RefusalKind::Leftover | RefusalKind::Unanswered => State::Waiting,
+                RefusalKind::Missing | RefusalKind::Leftover | RefusalKind::Unanswered => State::Waiting,
             },
             Situation::Starting { why: None, .. } => State::Starting,
             Situation::Starting { why: Some(_), .. } => State::Waiting,

@@ -47,6 +47,7 @@ pub(super) fn map_status(verb: Verb, id: &ObjectId, status: &Status) -> ApiError
         // 410: the apiserver has forgotten the state that a list's next page belongs to.
         401 | 408 | 410 | 429 => ApiError::Unavailable(message),
         400..500 => ApiError::Refused(message),
+        500 if verb == Verb::Apply && is_unknown_to_schema(&message) => ApiError::Refused(message),
         _ => ApiError::Unavailable(message),
     }
 }
@@ -60,6 +61,12 @@ fn waits_for_quota(message: &str) -> bool {
 /// A namespace made a moment ago gets its default ServiceAccount a moment later. Any other name is the user's to make.
 fn waits_for_service_account(message: &str) -> bool {
     message.contains("error looking up service account") && message.contains(r#"serviceaccount "default" not found"#)
+}
+
+/// Server-side apply answers 500 when what is applied has a field that the schema does not know, or one of another type
+/// (k8s.io/apimachinery/pkg/util/managedfields/internal/structuredmerge.go): that does not pass by itself.
+fn is_unknown_to_schema(message: &str) -> bool {
+    message.starts_with("failed to create typed patch object")
 }
 
 /// Whether a Conflict on delete says that the object of that name is another one by now.
@@ -114,6 +121,7 @@ mod tests {
         let stale_quota = "Operation cannot be fulfilled on resourcequotas \"gpus\": the object has been modified";
         let managed =
             r#"Apply failed with 1 conflict: conflict with "kubectl" using trainyard.dev/v1alpha1: .spec.replicas"#;
+        let untyped = "failed to create typed patch object (ns/m; trainyard.dev/v1alpha1, Kind=ModelDeployment): .spec.replica: field not declared in schema";
         let text = |message: &str| message.to_owned();
         let table = [
             (Create, answer(409, "AlreadyExists", "pods \"digits-0\" already exists"), AlreadyExists(pod())),
@@ -153,6 +161,8 @@ mod tests {
                 answer(500, "InternalError", "failed calling webhook"),
                 Unavailable(text("failed calling webhook")),
             ),
+            (Apply, answer(500, "", untyped), Refused(text(untyped))),
+            (Create, answer(500, "", untyped), Unavailable(text(untyped))),
             (Create, answer(503, "", ""), Unavailable(text("HTTP status 503"))),
             (List, answer(404, "NotFound", "no such kind"), Unavailable(text("no such kind"))),
             (List, answer(410, "Expired", "too old"), Unavailable(text("too old"))),

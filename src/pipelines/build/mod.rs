@@ -42,6 +42,8 @@ pub struct Attempt<'a> {
     pub step: &'a str,
     /// Counted from 1.
     pub number: u32,
+    /// What tells the child from another's object under its name.
+    pub token: &'a str,
 }
 
 impl Maker<'_> {
@@ -75,6 +77,7 @@ impl Attempt<'_> {
         let own = json!({names::LABEL_STEP: self.step, names::LABEL_ATTEMPT: self.number.to_string()});
         let labels = merged(&metadata["labels"], &own);
         set(&mut metadata, "labels", labels);
+        set(&mut metadata, "annotations", json!({names::ANNOTATION_LAUNCH_TOKEN: self.token}));
         metadata
     }
 

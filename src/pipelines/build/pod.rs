@@ -12,9 +12,8 @@ pub fn build_pod(attempt: Attempt, template: &Value, container: &str) -> Value {
     let mut metadata = attempt.metadata();
     let labels = merged(&template["metadata"]["labels"], &metadata["labels"]);
     set(&mut metadata, "labels", labels);
-    if template["metadata"]["annotations"].is_object() {
-        set(&mut metadata, "annotations", template["metadata"]["annotations"].clone());
-    }
+    let annotations = merged(&template["metadata"]["annotations"], &metadata["annotations"]);
+    set(&mut metadata, "annotations", annotations);
     let mut spec = template["spec"].clone();
     set(&mut spec, "restartPolicy", "Never");
     for container in containers_named(&mut spec, container) {

@@ -19,7 +19,7 @@ fn pipeline(files: Value) -> ValidPipeline {
 #[test]
 fn a_pod_is_the_template_with_what_the_step_needs() {
     let pipeline = pipeline(json!({"claim": "digits", "mountPath": "/data"}));
-    let attempt = Attempt { run: RUN, pipeline: &pipeline, step: "prepare", number: 2 };
+    let attempt = Attempt { run: RUN, pipeline: &pipeline, step: "prepare", number: 2, token: "tok3n" };
     let template = json!({
         "metadata": {"labels": {"team": "vision"}, "annotations": {"note": "n"}},
         "spec": {
@@ -37,7 +37,7 @@ fn a_pod_is_the_template_with_what_the_step_needs() {
 #[test]
 fn a_job_is_the_spec_with_the_files() {
     let pipeline = pipeline(json!({"size": "10Gi", "storageClassName": "fast", "accessModes": ["ReadWriteMany"]}));
-    let attempt = Attempt { run: RUN, pipeline: &pipeline, step: "a-step-with-a-long-name", number: 1 };
+    let attempt = Attempt { run: RUN, pipeline: &pipeline, step: "a-step-with-a-long-name", number: 1, token: "tok3n" };
     let spec =
         json!({"framework": "torch", "nodes": 2, "template": {"spec": {"containers": [{"name": "c", "image": "i"}]}}});
     assert_snapshot("job", &job::build_job(attempt, spec));

@@ -30,8 +30,7 @@ impl Controlled for Pipeline {
         memory: &mut Memory,
         now: Timestamp,
     ) -> Result<Reconciled, ApiError> {
-        let (namespace, uid) = (pipeline.namespace().unwrap_or_default(), pipeline.uid().unwrap_or_default());
-        let runs = locked(caches).of(&namespace, &uid);
+        let runs = locked(caches).of(&pipeline.namespace().unwrap_or_default(), &pipeline.name_any());
         reconcile(api, pipeline, &runs, memory, now).await
     }
 

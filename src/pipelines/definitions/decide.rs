@@ -93,6 +93,7 @@ fn last_run(runs: &[Arc<RunFacts>]) -> Option<LastRun> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::PipelineRun;
     use crate::cluster::index::ChildMeta;
     use crate::pipelines::definitions::facts::Finished;
     use serde_json::json;
@@ -120,5 +121,28 @@ mod tests {
         assert_eq!(decide(&pipeline, &runs, &memory, now).actions.len(), 1);
         let plan = decide(&pipeline, &runs[..1], &memory, now);
         assert_eq!(last(&plan).as_deref(), Some("bad"), "an older success hides no failure");
+    }
+
+    #[test]
+    fn runs_of_an_earlier_life_and_invalid_ones_are_found_under_the_pipelines_name() {
+        let run = |status: serde_json::Value| -> PipelineRun {
+            serde_json::from_value(json!({
+                "apiVersion": "trainyard.dev/v1alpha1", "kind": "PipelineRun", "metadata": {"name": "r", "namespace": "ns"},
+                "spec": {"pipelineRef": {"name": "p"}}, "status": status,
+            }))
+            .unwrap()
+        };
+        let ended = |reason: &str| {
+            let condition = |type_: &str, status: &str| json!({"type": type_, "status": status, "reason": reason, "message": "", "lastTransitionTime": "2026-01-05T09:00:00Z"});
+            json!({"conditions": [condition("Ready", "False"), condition("Finished", "True")], "finishTime": "2026-01-05T09:00:00Z"})
+        };
+        let mut earlier = ended("Failed");
+        earlier["pipeline"] = json!({"name": "p", "uid": "of an earlier life", "hash": "h"});
+        for status in [json!({}), earlier, ended("Invalid")] {
+            let facts = RunFacts::from(run(status.clone()));
+            let owner = facts.meta.owner.unwrap();
+            assert_eq!((owner.name.as_str(), owner.uid.as_str()), ("p", "p"), "{status}");
+            assert!(facts.finished.is_none_or(|finished| finished.result == State::Failed));
+        }
     }
 }

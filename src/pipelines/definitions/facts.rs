@@ -13,7 +13,12 @@ use crate::pipelines::probe::ask;
 use crate::pipelines::runs::status::{State, is_finished};
 use crate::pipelines::validate::validate;
 
-/// What is kept of a run: it is found under the Pipeline that its status names, which does not own it.
+/// Owner of the runs that have finished and belong to no Pipeline: those that brought their own, and those that never found
+/// the one that they name.
+pub const NO_PIPELINE: &str = "none";
+
+/// What is kept of a run: it is found under the Pipeline that it names, which does not own it. A Pipeline that was deleted and
+/// made again under its name has the runs of its earlier life.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RunFacts {
     /// Identity, and the Pipeline.
@@ -29,7 +34,7 @@ pub struct RunFacts {
 pub struct Finished {
     /// When.
     pub at: Timestamp,
-    /// Succeeded, Failed or Cancelled.
+    /// Succeeded, Cancelled, or Failed for whatever reason.
     pub result: State,
 }
 
@@ -43,17 +48,23 @@ impl From<PipelineRun> for RunFacts {
     fn from(run: PipelineRun) -> Self {
         let mut meta = ChildMeta::new(&run.metadata);
         let status = run.status.unwrap_or_default();
-        let pipeline = status.pipeline.clone().unwrap_or_default();
-        meta.owner = pipeline.name.zip(pipeline.uid).map(|(name, uid)| {
-            let kind = Resource::Pipeline.kind().to_owned();
-            Owner { kind, name, uid }
+        let state = State::of(&status);
+        let finished = is_finished(&status).then(|| Finished {
+            at: status.finish_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+            result: state.filter(|state| matches!(state, State::Succeeded | State::Cancelled)).unwrap_or(State::Failed),
         });
-        let finished = (is_finished(&status)).then(|| {
-            let at = status.finish_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
-            State::of(&status).map(|result| Finished { at, result })
-        });
+        let never_found = finished.is_some() && state == Some(State::PipelineNotFound);
+        meta.owner = match run.spec.pipeline_ref.map(|named| named.name).filter(|_| !never_found) {
+            // Runs that have not started know no UID, and the index knows owners by UID.
+            Some(name) => Some(Owner { kind: Resource::Pipeline.kind().to_owned(), uid: name.clone(), name }),
+            None => finished.map(|_| Owner {
+                kind: Resource::PipelineRun.kind().to_owned(),
+                name: meta.name.clone(),
+                uid: NO_PIPELINE.to_owned(),
+            }),
+        };
         let is_deleted = run.metadata.deletion_timestamp.is_some();
-        RunFacts { meta, finished: finished.flatten(), is_deleted }
+        RunFacts { meta, finished, is_deleted }
     }
 }
 

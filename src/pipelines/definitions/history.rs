@@ -1,7 +1,15 @@
 //! Which finished runs are kept.
 
-use super::facts::RunFacts;
+use super::facts::{Finished, RunFacts};
 use crate::pipelines::runs::status::State;
+
+/// The runs that have finished, the newest first.
+pub fn newest_first<'a>(runs: impl Iterator<Item = &'a RunFacts>) -> Vec<(Finished, &'a RunFacts)> {
+    let mut finished: Vec<_> =
+        runs.filter(|run| !run.is_deleted).filter_map(|run| run.finished.map(|finished| (finished, run))).collect();
+    finished.sort_by(|(one, a), (other, b)| other.at.cmp(&one.at).then_with(|| b.meta.name.cmp(&a.meta.name)));
+    finished
+}
 
 /// The runs that are more than the history holds: of those that succeeded, and of the others, all but the newest.
 pub fn surplus<'a>(
@@ -9,9 +17,7 @@ pub fn surplus<'a>(
     successful_limit: usize,
     failed_limit: usize,
 ) -> Vec<&'a RunFacts> {
-    let mut finished: Vec<_> =
-        runs.filter(|run| !run.is_deleted).filter_map(|run| run.finished.map(|finished| (finished, run))).collect();
-    finished.sort_by(|(one, a), (other, b)| other.at.cmp(&one.at).then_with(|| b.meta.name.cmp(&a.meta.name)));
+    let finished = newest_first(runs);
     let (succeeded, others): (Vec<_>, Vec<_>) =
         finished.into_iter().partition(|(finished, _)| finished.result == State::Succeeded);
     let beyond = |runs: Vec<(_, &'a RunFacts)>, limit| runs.into_iter().skip(limit).map(|(_, run)| run);
@@ -22,7 +28,6 @@ pub fn surplus<'a>(
 mod tests {
     use super::*;
     use crate::cluster::index::ChildMeta;
-    use crate::pipelines::definitions::facts::Finished;
     use jiff::Timestamp;
 
     #[test]

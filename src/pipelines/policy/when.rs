@@ -105,6 +105,11 @@ impl When {
         self.used.steps.contains_key(step)
     }
 
+    /// Names of the steps whose outputs it uses.
+    pub fn uses_outputs_of(&self) -> impl Iterator<Item = &str> {
+        self.used.steps.iter().filter(|(_, outputs)| !outputs.is_empty()).map(|(step, _)| step.as_str())
+    }
+
     /// Whether it holds.
     ///
     /// # Errors

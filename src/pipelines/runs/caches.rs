@@ -7,10 +7,13 @@ use kube::core::PartialObjectMeta;
 
 use super::facts::{JobFacts, ServingFacts};
 use super::observe::{Observed, named};
+use super::status::is_finished;
+use crate::api::PipelineRun;
 use crate::cluster::index::{Child, ChildMeta, OwnedIndex};
 use crate::cluster::pod::PodFacts;
 use crate::cluster::workload::RevisionFacts;
 use crate::names;
+use crate::pipelines::definitions::facts::{NO_PIPELINE, RunFacts};
 
 /// One index for each kind of child.
 #[derive(Debug, Default)]
@@ -23,6 +26,8 @@ pub struct Caches {
     pub deployments: OwnedIndex<ServingFacts>,
     /// Records of runs.
     pub records: OwnedIndex<RevisionFacts>,
+    /// Runs that have finished, under their Pipeline or under none.
+    pub finished: OwnedIndex<RunFacts>,
     /// Claims, by their metadata.
     pub claims: OwnedIndex<ClaimMeta>,
 }
@@ -45,9 +50,14 @@ impl From<PartialObjectMeta<PersistentVolumeClaim>> for ClaimMeta {
 
 impl Caches {
     /// The children of a run, each as its own cache has it. What is looked at is found by the name that it must have.
-    pub fn observe(&self, namespace: &str, name: &str, uid: &str) -> Observed {
+    pub fn observe(&self, run: &PipelineRun) -> Observed {
+        let text = |field: &Option<String>| field.clone().unwrap_or_default();
+        let meta = &run.metadata;
+        let (namespace, name, uid) = (&text(&meta.namespace), &text(&meta.name), &text(&meta.uid));
         let family = names::family(name, uid);
+        let is_finished = run.status.as_ref().is_some_and(is_finished);
         Observed {
+            of_no_pipeline: if is_finished { self.finished.of(namespace, NO_PIPELINE) } else { Vec::new() },
             pods: self.pods.of(namespace, uid),
             jobs: self.jobs.of(namespace, uid),
             deployments: self.deployments.of(namespace, uid),

@@ -2,7 +2,6 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
-use kube::ResourceExt;
 use kube::core::PartialObjectMeta;
 
 use super::caches::Caches;
@@ -29,6 +28,7 @@ impl Controlled for PipelineRun {
             feeding.watch::<WatchedPod, _>(LABEL_RUN, |caches| &mut caches.pods),
             feeding.watch_own::<TrainingJob, _>(LABEL_RUN, |caches| &mut caches.jobs),
             feeding.watch_own::<ModelDeployment, _>(LABEL_RUN, |caches| &mut caches.deployments),
+            feeding.watch_own::<PipelineRun, _>("", |caches| &mut caches.finished),
             feeding.watch::<WatchedRevision, _>(LABEL_RUN, |caches| &mut caches.records),
             feeding.watch::<PartialObjectMeta<PersistentVolumeClaim>, _>(LABEL_RUN, |caches| &mut caches.claims),
         ]
@@ -41,8 +41,7 @@ impl Controlled for PipelineRun {
         memory: &mut Memory,
         now: Timestamp,
     ) -> Result<Reconciled, ApiError> {
-        let (namespace, uid) = (run.namespace().unwrap_or_default(), run.uid().unwrap_or_default());
-        let observed = locked(caches).observe(&namespace, &run.name_any(), &uid);
+        let observed = locked(caches).observe(run);
         reconcile(api, run, &observed, memory, now).await
     }
 

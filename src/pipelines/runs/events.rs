@@ -1,6 +1,6 @@
 //! Events: the turning points of a run, told once each.
 
-use super::status::State;
+use super::status::{State, is_finished};
 use crate::api::pipeline_run::StepState;
 use crate::api::{PipelineRunStatus, StepStatus};
 use crate::cluster::port::{EventDraft, EventType};
@@ -16,7 +16,8 @@ pub fn events(old: &PipelineRunStatus, new: &PipelineRunStatus) -> Vec<EventDraf
     if old.start_time.is_none() && new.start_time.is_some() {
         events.push(draft(EventType::Normal, "Started", "Start", new));
     }
-    if let Some(after) = after.filter(|after| before != Some(*after))
+    let ends = is_finished(new) && !is_finished(old);
+    if let Some(after) = after.filter(|after| before != Some(*after) || ends)
         && let Some((event_type, action)) = told(after)
     {
         events.push(draft(event_type, after.as_str(), action, new));

@@ -13,13 +13,20 @@ use crate::cluster::port::Resource;
 use crate::names;
 use crate::training::status::{COMPLETE, FAILED, SUSPENDED};
 
+/// States of a TrainingJob that is held up.
+const WAITING: [&str; 2] = ["Waiting", "QuotaExceeded"];
+
 /// What is kept of a TrainingJob that a run made.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct JobFacts {
     /// Identity and owner.
     pub meta: ChildMeta,
+    /// Annotation: [`names::ANNOTATION_LAUNCH_TOKEN`].
+    pub launch_token: String,
     /// How it is doing.
     pub progress: JobProgress,
+    /// Whether it is held up by something out of the ordinary.
+    pub waits: bool,
     /// What it says.
     pub message: String,
     /// What it reported.
@@ -54,11 +61,11 @@ impl Child for JobFacts {
 
 impl From<TrainingJob> for JobFacts {
     fn from(job: TrainingJob) -> Self {
-        let meta = ChildMeta::new(&job.metadata);
+        let (meta, launch_token) = (ChildMeta::new(&job.metadata), launch_token(&job.metadata));
         let is_asked_to_stop = job.spec.suspend.unwrap_or(false);
         let is_deleted = job.metadata.deletion_timestamp.is_some();
         let Some(status) = job.status else {
-            return JobFacts { meta, is_asked_to_stop, is_deleted, ..JobFacts::default() };
+            return JobFacts { meta, launch_token, is_asked_to_stop, is_deleted, ..JobFacts::default() };
         };
         let holds = |type_| holds(&status.conditions, type_);
         let is_current = status.observed_generation == job.metadata.generation;
@@ -71,6 +78,8 @@ impl From<TrainingJob> for JobFacts {
         };
         JobFacts {
             meta,
+            launch_token,
+            waits: find(&status.conditions, READY).is_some_and(|ready| WAITING.contains(&ready.reason.as_str())),
             progress,
             message: status.message.unwrap_or_default(),
             results: status.results.unwrap_or_default(),
@@ -80,6 +89,11 @@ impl From<TrainingJob> for JobFacts {
     }
 }
 
+fn launch_token(metadata: &ObjectMeta) -> String {
+    let annotations = metadata.annotations.as_ref();
+    annotations.and_then(|annotations| annotations.get(names::ANNOTATION_LAUNCH_TOKEN)).cloned().unwrap_or_default()
+}
+
 /// A job that cannot be read stalls the step that it belongs to, and no other.
 impl From<Guarded<TrainingJob>> for JobFacts {
     fn from(job: Guarded<TrainingJob>) -> Self {
@@ -87,6 +101,7 @@ impl From<Guarded<TrainingJob>> for JobFacts {
             Ok(job) => JobFacts::from(job),
             Err(Unreadable { error, metadata, .. }) => JobFacts {
                 meta: ChildMeta::new(&metadata),
+                launch_token: launch_token(&metadata),
                 progress: JobProgress::Stalled,
                 message: format!("it cannot be read: {error}"),
                 // What cannot be read is not changed either.

@@ -5,6 +5,8 @@ pub mod controller;
 pub mod decide;
 pub mod events;
 pub mod facts;
+pub mod hidden;
+pub mod launch;
 pub mod observe;
 pub mod reconcile;
 pub mod status;

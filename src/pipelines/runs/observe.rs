@@ -7,6 +7,8 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::facts::{JobFacts, ServingFacts};
+use super::hidden::Hidden;
+use super::launch::{Secret, is_ours};
 use crate::api::{Pipeline, PipelineRunStatus};
 use crate::cluster::ending::Endings;
 use crate::cluster::index::{Child, ChildMeta};
@@ -21,10 +23,14 @@ use crate::cluster::workload::RevisionFacts;
 use crate::cluster::writes::Writes;
 use crate::names::LABEL_STEP;
 use crate::pipelines::build::record::Record;
+use crate::pipelines::definitions::facts::RunFacts;
 use crate::pipelines::validate::{ValidPipeline, validate};
 
-/// A Pipeline that is missing is looked for again after this long, and twice as long each further time.
+/// A Pipeline that is missing or invalid is looked at again after this long, and after the first few times twice as long each
+/// further time.
 const PIPELINE_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
+/// So often it is looked at again without a longer pause: an invalid run is given up soon.
+const SOON: i32 = 6;
 /// What the cluster itself said of an object is asked again after this long.
 const DOUBT: SignedDuration = SignedDuration::from_secs(2);
 /// The longest that a Pipeline is not looked for.
@@ -43,6 +49,8 @@ pub struct Observed {
     pub record: Option<Arc<RevisionFacts>>,
     /// The claim that was made for it.
     pub claim: Option<Arc<ChildMeta>>,
+    /// If it has finished: all runs of the namespace that have finished and belong to no Pipeline.
+    pub of_no_pipeline: Vec<Arc<RunFacts>>,
 }
 
 /// The child of that name.
@@ -74,8 +82,12 @@ impl Observed {
 pub struct Memory {
     /// Our own recent writes.
     pub writes: Writes,
-    /// Children that the caches have shown: one of them that is missing is lost.
-    pub seen: BTreeMap<Resource, BTreeSet<String>>,
+    /// Pods and jobs that the caches have shown and that were made for the attempt on record: one that is missing is lost.
+    pub seen: BTreeSet<String>,
+    /// Children that are there and that no cache shows.
+    pub hidden: Hidden,
+    /// What the tokens of children follow from.
+    pub secret: Secret,
     /// The Pipeline that the run names, as it was last read; only before the run starts.
     pub pipeline: Option<PipelineRead>,
     /// What the apiserver said of fields that the operator does not know; only before the run starts.
@@ -115,7 +127,7 @@ pub struct PipelineRead {
 impl PipelineRead {
     /// When to read it again.
     pub fn due_at(&self) -> Timestamp {
-        self.read_at + wait_before(self.reads, PIPELINE_INTERVAL, LONGEST_PIPELINE_INTERVAL)
+        self.read_at + wait_before(self.reads - SOON, PIPELINE_INTERVAL, LONGEST_PIPELINE_INTERVAL)
     }
 }
 
@@ -131,18 +143,15 @@ pub struct Prepared {
 }
 
 impl Memory {
-    /// Takes in what the caches show.
-    pub fn catch_up(&mut self, observed: &Observed, now: Timestamp) {
+    /// Takes in what the caches show of a run with that status.
+    pub fn catch_up(&mut self, status: Option<&PipelineRunStatus>, observed: &Observed, now: Timestamp) {
         self.writes.catch_up(observed.children(), now);
         self.ending.catch_up(observed.pods.iter().map(AsRef::as_ref), now);
-        for (resource, meta) in observed.children() {
-            let seen = self.seen.entry(resource).or_default();
-            if !seen.contains(&meta.name) {
-                seen.insert(meta.name.clone());
-            }
-        }
+        self.see(status, observed);
         self.deployed.extend(observed.deployments.iter().map(|deployment| deployment.step.clone()));
-        let passes = |refusal: &&Refusal| matches!(refusal.kind, RefusalKind::Quota | RefusalKind::Unanswered);
+        let passes = |refusal: &&Refusal| {
+            matches!(refusal.kind, RefusalKind::Missing | RefusalKind::Quota | RefusalKind::Unanswered)
+        };
         if let Some(refusal) = self.writes.refusal.as_ref().filter(passes) {
             self.late.insert(refusal.id.clone(), refusal.clone());
         }
@@ -172,9 +181,24 @@ impl Memory {
         refused.chain(self.doubtful.values().copied()).min()
     }
 
-    /// Whether a child was there once.
-    pub fn has_seen(&self, resource: Resource, name: &str) -> bool {
-        self.seen.get(&resource).is_some_and(|seen| seen.contains(name))
+    /// Takes note of the children that are there of the attempts on record.
+    fn see(&mut self, status: Option<&PipelineRunStatus>, observed: &Observed) {
+        let pods = observed.pods.iter().map(|pod| (&pod.meta.name, &pod.launch_token));
+        let jobs = observed.jobs.iter().map(|job| (&job.meta.name, &job.launch_token));
+        let there: BTreeMap<&String, &String> = pods.chain(jobs).collect();
+        for step in status.into_iter().flat_map(|status| status.steps.values()) {
+            if let Some(child) = &step.child
+                && let Some(token) = there.get(child).filter(|_| !self.seen.contains(child))
+                && is_ours(step.launch.as_deref(), token)
+            {
+                self.seen.insert(child.clone());
+            }
+        }
+    }
+
+    /// Whether the pod or job of an attempt was there once.
+    pub fn has_seen(&self, name: &str) -> bool {
+        self.seen.contains(name)
     }
 }
 
@@ -203,7 +227,7 @@ impl Remembers<PipelineRunStatus> for Memory {
     /// What is left of one step must not hold up the others.
     fn doubted(&mut self, checks: &[Check], now: Timestamp) -> bool {
         let of_one_step = |check: &Check| match check {
-            Check::IsAbsent { id }
+            Check::IsAbsent { id, .. }
             | Check::IsInOtherHands { id, .. }
             | Check::PodHasEnded { id }
             | Check::PodsAreGone { owner: id, .. } => Some(id.clone()),
@@ -211,6 +235,7 @@ impl Remembers<PipelineRunStatus> for Memory {
         };
         let ids: Option<Vec<ObjectId>> = checks.iter().map(of_one_step).collect();
         let Some(ids) = ids else { return false };
+        ids.iter().for_each(|id| self.hidden.note(id));
         self.doubtful.extend(ids.into_iter().map(|id| (id, now + DOUBT)));
         true
     }

@@ -56,13 +56,23 @@ pub async fn reconcile<A: ApiServer>(
     if is_behind(run, memory) {
         return Ok(Reconciled::stale(now));
     }
-    memory.catch_up(observed, now);
+    // Since long created, and not shown yet: it may have lost its labels at once.
+    let overdue: Vec<_> = memory.writes.overdue(now).map(|(resource, name)| (resource, name.to_owned())).collect();
+    let namespace = run.metadata.namespace.as_deref().unwrap_or_default();
+    for (resource, name) in overdue {
+        memory.hidden.note(&ObjectId::new(resource, namespace, &name));
+    }
+    let uid = run.metadata.uid.as_deref().unwrap_or_default();
+    let with_hidden = memory.hidden.look(api, uid, observed, now).await?;
+    let observed = with_hidden.as_ref().unwrap_or(observed);
+    memory.catch_up(run.status.as_ref(), observed, now);
     look_at_pipeline(api, run, memory, now).await?;
     ask_about_fields(api, run, memory).await?;
     let done = carry_out(api, run, memory, |memory| decide(run, observed, memory, now), now).await?;
     // What was created just now and never comes into a cache is looked for even if nothing else happens.
     let doubt_at = memory.writes.doubt_at().filter(|_| done.changed);
-    Ok(Reconciled { wake_at: earliest(done.wake_at, doubt_at), ..done })
+    let wake_at = earliest(earliest(done.wake_at, doubt_at), memory.hidden.due_at());
+    Ok(Reconciled { wake_at, ..done })
 }
 
 /// Reads the Pipeline that a run names, until the run has its record.

@@ -1,12 +1,16 @@
 //! What the status of a run says: the same words for the same situation, whatever led to it.
 
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::api::conditions::{self, FINISHED, Seen, Standing, gist, set_standing};
+use crate::api::conditions::{self, FINISHED, RECONCILING, STALLED, Seen, Standing, gist, set_standing};
 use crate::api::pipeline_run::{StepState, StopReason};
 use crate::api::{PipelineRunStatus, StepStatus};
 use crate::cluster::problem::{Problem, told};
 use crate::cluster::refusal::{Refusal, RefusalKind};
+use crate::pipelines::validate::{ValidPipeline, ValidStep};
 use crate::text::shorten;
 
 /// Condition: every step succeeded or was skipped by its own `when`.
@@ -16,12 +20,27 @@ pub const FAILED: &str = "Failed";
 /// Condition: the run was cancelled.
 pub const CANCELLED: &str = "Cancelled";
 
+/// A run whose pipeline or arguments are invalid ends after this long.
+const INVALID_PATIENCE: SignedDuration = SignedDuration::from_secs(30);
+/// A run without its Pipeline or its record, or whose record is refused, ends after this long.
+const ABSENCE_PATIENCE: SignedDuration = SignedDuration::from_mins(10);
 /// Longest message of a run, in bytes: it stands in status and in several conditions.
 const LONGEST_MESSAGE: usize = 2_048;
 /// Longest message of a step, in bytes: there may be hundreds of them.
 const LONGEST_STEP_MESSAGE: usize = 320;
 /// Names of steps that a message lists.
 const MOST_NAMES: usize = 5;
+/// Steps of which a message says what is wrong with them.
+const MOST_REASONS: usize = 3;
+
+/// A step that waits although it has begun.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HeldUp {
+    /// Its name.
+    pub step: String,
+    /// What for.
+    pub why: String,
+}
 
 /// Where a run stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,10 +55,12 @@ pub enum Situation {
     Starting,
     /// Its record is gone or cannot be read.
     NoRecord(String),
-    /// Steps run. Something may hold them up.
-    Running(Option<String>),
+    /// Steps run. Something may hold some of them up.
+    Running(Vec<HeldUp>),
     /// Steps are being stopped.
     Stopping(StopReason),
+    /// It has waited long enough for what it cannot start, or go on, without.
+    GivenUp(Box<Situation>),
     /// All steps have ended.
     Ended,
 }
@@ -125,6 +146,29 @@ impl State {
 }
 
 impl Situation {
+    /// How long a run waits in this situation before it ends; nothing for situations that pass. A Pipeline and its run may be
+    /// applied together and in any order, and a mistake may be corrected at once.
+    fn patience(&self) -> Option<SignedDuration> {
+        match self {
+            Situation::Invalid(_) => Some(INVALID_PATIENCE),
+            Situation::NoPipeline(_) | Situation::NoRecord(_) => Some(ABSENCE_PATIENCE),
+            Situation::Refused(refusal) => {
+                matches!(refusal.kind, RefusalKind::Content | RefusalKind::Foreign).then_some(ABSENCE_PATIENCE)
+            }
+            _ => None,
+        }
+    }
+
+    /// When a run that is in this situation ends because of it, by what its status says of how long that is so.
+    pub fn given_up_at(&self, status: &PipelineRunStatus, now: Timestamp) -> Option<Timestamp> {
+        let state = self.state(status);
+        let is_known = State::of(status) == Some(state);
+        let (_, _, stalled) = state.standing();
+        let since = conditions::find(&status.conditions, if stalled { STALLED } else { RECONCILING });
+        let since = since.filter(|_| is_known).map_or(now, |condition| condition.last_transition_time.0);
+        since.checked_add(self.patience()?).ok()
+    }
+
     fn state(&self, status: &PipelineRunStatus) -> State {
         match self {
             Situation::Invalid(_) => State::Invalid,
@@ -133,34 +177,40 @@ impl Situation {
                 RefusalKind::Content => State::Refused,
                 RefusalKind::Quota => State::QuotaExceeded,
                 RefusalKind::Foreign => State::NameTaken,
-                RefusalKind::Leftover | RefusalKind::Unanswered => State::Waiting,
+                RefusalKind::Missing | RefusalKind::Leftover | RefusalKind::Unanswered => State::Waiting,
             },
             Situation::Starting => State::Starting,
             Situation::NoRecord(_) => State::RecordNotFound,
-            Situation::Running(None) => State::Running,
-            Situation::Running(Some(_)) => State::Waiting,
+            Situation::Running(held_up) if held_up.is_empty() => State::Running,
+            Situation::Running(_) => State::Waiting,
             Situation::Stopping(_) => State::Stopping,
+            Situation::GivenUp(why) => why.state(status),
             Situation::Ended => outcome(status),
         }
     }
 
-    fn message(&self, status: &PipelineRunStatus) -> String {
+    fn message(&self, status: &PipelineRunStatus, order: &[ValidStep]) -> String {
         match self {
             Situation::Invalid(problems) => told(problems),
-            Situation::NoPipeline(name) => format!(
-                "spec.pipelineRef.name: {name}: there is no such Pipeline in this namespace: create it and the run starts, \
-                 or delete the run"
-            ),
+            Situation::NoPipeline(name) => {
+                format!("spec.pipelineRef.name: {name}: there is no such Pipeline in this namespace: create it")
+            }
             Situation::Refused(refusal) => refusal.told(""),
             Situation::Starting => "starting".to_owned(),
             Situation::NoRecord(name) => format!(
                 "ControllerRevision {name}, the record of what this run runs, is gone or cannot be read by this operator: \
                  delete the run and create another"
             ),
-            Situation::Running(None) => running(status),
-            Situation::Running(Some(why)) => format!("{}; {why}", running(status)),
-            Situation::Stopping(reason) => format!("{}: stopping {}", why_stopped(*reason), running_names(status)),
-            Situation::Ended => ended(status),
+            Situation::Running(held_up) => running(status, order, held_up),
+            Situation::Stopping(reason) => {
+                let names = in_state(status, StepState::Running).map(|(name, _)| name.as_str()).collect();
+                format!("{}: stopping {}", why_stopped(*reason), listed(names))
+            }
+            Situation::GivenUp(why) => {
+                let patience = why.patience().unwrap_or_default();
+                format!("{}; given up after {patience:#}: create the run again", why.message(status, order))
+            }
+            Situation::Ended => ended(status, order),
         }
     }
 }
@@ -188,8 +238,22 @@ fn in_state(status: &PipelineRunStatus, state: StepState) -> impl Iterator<Item 
     status.steps.iter().filter(move |(_, step)| step.state == state)
 }
 
-fn running_names(status: &PipelineRunStatus) -> String {
-    let names: Vec<&str> = in_state(status, StepState::Running).map(|(name, _)| name.as_str()).collect();
+/// Steps in that state, the one that ended first to begin with, and those of one second in the order of the pipeline: what
+/// came first is most likely the cause of the rest.
+fn by_end<'a>(
+    status: &'a PipelineRunStatus,
+    state: StepState,
+    order: &[ValidStep],
+) -> Vec<(&'a String, &'a StepStatus)> {
+    let mut steps: Vec<_> = in_state(status, state).collect();
+    if steps.len() > 1 {
+        let position = |name: &String| order.iter().position(|step| step.name == *name);
+        steps.sort_by_cached_key(|(name, step)| (step.finish_time.as_ref().map(|time| time.0), position(name)));
+    }
+    steps
+}
+
+fn listed(names: Vec<&str>) -> String {
     match names.len() {
         0 => "nothing".to_owned(),
         1..=MOST_NAMES => names.join(", "),
@@ -197,17 +261,30 @@ fn running_names(status: &PipelineRunStatus) -> String {
     }
 }
 
-fn running(status: &PipelineRunStatus) -> String {
-    let failed = in_state(status, StepState::Failed).next();
-    let running = format!("running {}", running_names(status));
-    failed.map_or_else(|| running.clone(), |(name, step)| format!("step {name} failed: {}; {running}", words(step)))
+fn running(status: &PipelineRunStatus, order: &[ValidStep], held_up: &[HeldUp]) -> String {
+    let mut parts = Vec::new();
+    if let Some((name, step)) = by_end(status, StepState::Failed, order).first() {
+        parts.push(format!("step {name} failed: {}", words(step)));
+    }
+    let waiting: BTreeSet<&str> = held_up.iter().map(|held_up| held_up.step.as_str()).collect();
+    let names = in_state(status, StepState::Running).map(|(name, _)| name.as_str());
+    let running: Vec<&str> = names.filter(|name| !waiting.contains(name)).collect();
+    if !running.is_empty() || waiting.is_empty() {
+        parts.push(format!("running {}", listed(running)));
+    }
+    let (told, others) = held_up.split_at(held_up.len().min(MOST_REASONS));
+    parts.extend(told.iter().map(|HeldUp { step, why }| format!("step {step}: {why}")));
+    if !others.is_empty() {
+        parts.push(format!("waiting too: {}", listed(others.iter().map(|other| other.step.as_str()).collect())));
+    }
+    parts.join("; ")
 }
 
 fn words(step: &StepStatus) -> &str {
     step.message.as_deref().unwrap_or("no reason is known")
 }
 
-fn ended(status: &PipelineRunStatus) -> String {
+fn ended(status: &PipelineRunStatus, order: &[ValidStep]) -> String {
     if status.start_time.is_none() {
         return "the run was cancelled (spec.cancel) before it started".to_owned();
     }
@@ -215,15 +292,16 @@ fn ended(status: &PipelineRunStatus) -> String {
     let (succeeded, skipped, cancelled) =
         (count(StepState::Succeeded), count(StepState::Skipped), count(StepState::Cancelled));
     let mut parts = Vec::new();
-    for (name, step) in in_state(status, StepState::Failed).take(3) {
+    for (name, step) in by_end(status, StepState::Failed, order).into_iter().take(MOST_REASONS) {
         parts.push(format!("step {name} failed: {}", words(step)));
     }
     let failed = count(StepState::Failed);
-    if failed > 3 {
-        parts.push(format!("{} more steps failed", failed - 3));
+    if failed > MOST_REASONS {
+        parts.push(format!("{} more steps failed", failed - MOST_REASONS));
     }
     if let Some(stopped) = &status.stopped {
         parts.push(why_stopped(stopped.reason).to_owned());
+        parts.extend(hidden_causes(status, order, stopped.reason));
     }
     let mut counts = vec![format!("{succeeded} of {} steps succeeded", status.steps.len())];
     if skipped > 0 {
@@ -236,17 +314,30 @@ fn ended(status: &PipelineRunStatus) -> String {
     parts.join("; ")
 }
 
-/// Writes a situation into a status: conditions, message, and what only this situation brings. `steps` is their number.
-pub fn describe(status: &mut PipelineRunStatus, situation: &Situation, steps: Option<usize>, seen: Seen) {
-    if let Some(steps) = steps {
+/// What held up the steps that were stopped because the run's time ran out, as their messages say after that.
+fn hidden_causes(status: &PipelineRunStatus, order: &[ValidStep], reason: StopReason) -> Vec<String> {
+    let stopped = by_end(status, StepState::Cancelled, order).into_iter();
+    let cause = |step: &StepStatus| Some(words(step).strip_prefix(why_stopped(reason))?.strip_prefix("; ")?.to_owned());
+    let causes = stopped.filter_map(|(name, step)| Some(format!("step {name}: {}", cause(step)?)));
+    causes.take(MOST_REASONS).collect()
+}
+
+/// Writes a situation into a status: conditions, message, and what only this situation brings. `pipeline` is what is run, if
+/// that is known.
+pub fn describe(status: &mut PipelineRunStatus, situation: &Situation, pipeline: Option<&ValidPipeline>, seen: Seen) {
+    let order = pipeline.map(|pipeline| pipeline.steps.as_slice()).unwrap_or_default();
+    if pipeline.is_some() {
         let ended = status.steps.values().filter(|step| step.state != StepState::Running).count();
-        status.summary = Some(format!("{ended}/{steps}"));
+        status.summary = Some(format!("{ended}/{}", order.len()));
     }
     let state = situation.state(status);
-    let message = shorten(&situation.message(status), LONGEST_MESSAGE).to_owned();
+    let message = shorten(&situation.message(status, order), LONGEST_MESSAGE).to_owned();
     let list = &mut status.conditions;
-    set_standing(list, state.standing(), state.as_str(), &message, seen);
+    let given_up = matches!(situation, Situation::GivenUp(_));
+    let standing = if given_up { (false, false, true) } else { state.standing() };
+    set_standing(list, standing, state.as_str(), &message, seen);
     let finished = match state {
+        _ if given_up => Some(FAILED),
         State::Succeeded => Some(COMPLETE),
         State::Failed => Some(FAILED),
         State::Cancelled => Some(CANCELLED),
@@ -259,6 +350,12 @@ pub fn describe(status: &mut PipelineRunStatus, situation: &Situation, steps: Op
     }
     status.message = Some(message);
     status.observed_generation = seen.generation;
+}
+
+/// Says that a generation was seen, and nothing else: `kubectl wait` looks at the generation of each condition.
+pub fn observe(status: &mut PipelineRunStatus, generation: Option<i64>) {
+    status.observed_generation = generation;
+    conditions::observe(&mut status.conditions, generation);
 }
 
 /// Puts words into the status of a step, as many as there is room for.

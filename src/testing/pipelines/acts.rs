@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::port::{ObjectId, Resource};
 use crate::names;
+use crate::testing::jobs::fates::FATES;
 use crate::testing::json;
 use crate::testing::script::Action;
 use crate::testing::story::Actor;
@@ -42,6 +43,40 @@ pub(super) fn plant_pod(run: &ObjectId, step: &'static str, with_labels: bool) -
         let spec = json!({ "containers": [{ "name": "main", "image": "example/other:1" }] });
         let id = ObjectId::new(Resource::Pod, &run.namespace, &names::step_child(&run.name, &uid, step, 1));
         world.plant(&id, &run, json!({ "metadata": { "labels": labels }, "spec": spec }));
+    })
+}
+
+/// Somebody makes an object that looks in everything like the child of a step's first attempt, and succeeds at once.
+pub(super) fn forge_child(run: &ObjectId, step: &'static str, resource: Resource) -> Action {
+    let run = run.clone();
+    Action::deed(format!("forge the {} of step {step} of {run}", resource.kind()), move |world| {
+        let Some(uid) = world.get(&run).map(|run| json::uid(&run).to_owned()) else { return };
+        let name = names::step_child(&run.name, &uid, step, 1);
+        if world.get(&ObjectId::new(resource, &run.namespace, &name)).is_some() {
+            return;
+        }
+        let report = json!([{ "ends": "Well", "says": json!({ "score": 0.77, "note": "forged" }).to_string() }]);
+        let annotations = json!({ FATES: report.to_string(), names::ANNOTATION_LAUNCH_TOKEN: "forged" });
+        let spec = json!({ "containers": [{ "name": "main", "image": "example/other:1" }] });
+        let owner = json!({
+            "apiVersion": run.resource.api_version(), "kind": run.resource.kind(),
+            "name": run.name, "uid": uid, "controller": true,
+        });
+        let metadata = json!({
+            "name": name,
+            "namespace": run.namespace,
+            "labels": { names::LABEL_RUN: run.name, names::LABEL_STEP: step, names::LABEL_ATTEMPT: "1" },
+            "annotations": annotations,
+            "ownerReferences": [owner],
+        });
+        let spec = match resource {
+            Resource::Pod => spec,
+            _ => json!({
+                "framework": "none",
+                "template": { "metadata": { "annotations": { FATES: report.to_string() } }, "spec": spec },
+            }),
+        };
+        world.create_by_person(resource, json!({ "metadata": metadata, "spec": spec }));
     })
 }
 

@@ -168,6 +168,13 @@ fn acts_upon(dice: &mut Dice, menu: &Menu, run: &ObjectId, begin: SignedDuration
             _ => {}
         }
     }
+    if menu.obstacles {
+        for _ in 0..dice.random_range(0..=3) {
+            let step = ["prepare", "train", "evaluate", "report"][dice.random_range(0..4)];
+            let kind = [Resource::Pod, Resource::Pod, Resource::TrainingJob][dice.random_range(0..3)];
+            at(dice, 60_000, acts::forge_child(run, step, kind));
+        }
+    }
     if menu.obstacles && dice.random_bool(0.1) {
         let with_labels = dice.random_bool(0.5);
         at(dice, 30_000, acts::plant_pod(run, "prepare", with_labels));

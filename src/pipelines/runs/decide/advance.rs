@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
@@ -19,7 +19,7 @@ use crate::cluster::retry::wait_before;
 use crate::pipelines::build::claim::build_claim;
 use crate::pipelines::policy::when::Facts;
 use crate::pipelines::runs::observe::Prepared;
-use crate::pipelines::runs::status::{self, Situation};
+use crate::pipelines::runs::status::{self, HeldUp, Situation};
 use crate::pipelines::validate::ValidStep;
 
 /// Most bytes that the outputs of all steps of a run may have as JSON: they stand in its status, and an object of Kubernetes
@@ -27,6 +27,8 @@ use crate::pipelines::validate::ValidStep;
 const MOST_OUTPUTS: usize = 256 * 1_024;
 /// With so many children that wait for quota, or for an apiserver that answers, no others are asked for.
 const MOST_LATE: usize = 8;
+/// Shortest wait before another attempt, whatever the pipeline says: each costs a pod and two writes.
+const SHORTEST_WAIT: SignedDuration = SignedDuration::from_secs(1);
 /// Most children made in one reconcile; more follow in the next.
 const MOST_CREATES: usize = 128;
 
@@ -34,7 +36,7 @@ pub(super) fn advance(view: &View, prepared: &Prepared) -> Plan<PipelineRunStatu
     let pipeline = &prepared.pipeline;
     let mut next = view.status.clone();
     let (mut checks, mut actions, mut wake_at) = (Vec::new(), Vec::new(), None);
-    let (mut creations, mut held_up) = (Vec::new(), None);
+    let (mut creations, mut held_up) = (Vec::new(), Vec::new());
     stop(view, prepared, &mut next);
     let mut reported: usize = view.status.steps.values().map(|step| size(&step.outputs)).sum();
     for step in &pipeline.steps {
@@ -49,8 +51,8 @@ pub(super) fn advance(view: &View, prepared: &Prepared) -> Plan<PipelineRunStatu
         checks.extend(needed);
         actions.extend(action);
         creations.extend(creation);
-        if let (Verdict::GoesOn(Some(why)) | Verdict::BeginsLater(why), None) = (&verdict, &held_up) {
-            held_up = Some(format!("step {}: {why}", step.name));
+        if let Verdict::GoesOn(Some(why)) | Verdict::BeginsLater(why) = &verdict {
+            held_up.push(HeldUp { step: step.name.clone(), why: why.clone() });
         }
         let verdict = within_bounds(verdict, &mut reported);
         settle(view, step, present, verdict, &mut next, &mut wake_at);
@@ -69,7 +71,7 @@ pub(super) fn advance(view: &View, prepared: &Prepared) -> Plan<PipelineRunStatu
         _ => Situation::Running(held_up),
     };
     wake_at = earliest(wake_at, run_deadline(view, prepared).filter(|_| next.stopped.is_none() && !all_ended));
-    let mut plan = view.say(next, &situation, Some(pipeline.steps.len()));
+    let mut plan = view.say(next, &situation, Some(pipeline));
     for at in [wake_at, view.memory.put_off_until(), view.memory.writes.doubt_at()] {
         plan = plan.waking_at(at);
     }
@@ -152,6 +154,12 @@ fn settle(
             next.steps.insert(step.name.clone(), new);
             return;
         }
+        Verdict::Relaunches => {
+            new.launch = work::on_record(view, step, attempt);
+            new.message.clone_from(&present.message);
+            next.steps.insert(step.name.clone(), new);
+            return;
+        }
         Verdict::BeginsLater(_) | Verdict::Begins => {
             new.retry_time = matches!(verdict, Verdict::Begins).then(|| Time(now));
             // Why there is another attempt remains said.
@@ -170,11 +178,12 @@ fn settle(
         Verdict::Failed { message, is_final: false }
             if attempt <= step.retries && (next.stopped.is_none() || step.is_final) =>
         {
-            let wait = wait_before(attempt.cast_signed(), step.backoff, step.max_backoff);
+            let wait = wait_before(attempt.cast_signed(), step.backoff, step.max_backoff).max(SHORTEST_WAIT);
             let at = now.checked_add(wait).unwrap_or(now);
             new.attempts = Some(attempt + 1);
             new.retry_time = Some(Time(at));
             new.child = Some(work::child_name(view, step, attempt + 1));
+            new.launch = work::on_record(view, step, attempt + 1);
             let message = format!("attempt {attempt}: {message}; retry {attempt} of {}", step.retries);
             status::put_message(&mut new, &message);
             *wake_at = earliest(*wake_at, Some(at));
@@ -187,6 +196,7 @@ fn settle(
             status::put_message(&mut new, &message);
         }
     }
+    new.launch = None;
     new.finish_time = Some(Time(now));
     next.steps.insert(step.name.clone(), new);
 }
@@ -204,6 +214,7 @@ pub(super) fn open_steps(view: &View, prepared: &Prepared, next: &mut PipelineRu
                 attempts: Some(1),
                 start_time: Some(now.clone()),
                 child: Some(work::child_name(view, step, 1)),
+                launch: work::on_record(view, step, 1),
                 ..StepStatus::default()
             },
             Opened::Ends(state, message) => {
@@ -243,12 +254,22 @@ fn open(prepared: &Prepared, step: &ValidStep, next: &PipelineRunStatus) -> Opti
     if waits {
         return None;
     }
-    let Some(when) = &step.when else { return Some(Opened::Starts) };
+    // Of a step of `finally`, those that it refers to may not have run; of others they have succeeded.
+    let starts = || match work::missing_output(step, next).filter(|_| step.is_final) {
+        Some(missing) => skipped(missing),
+        None => Some(Opened::Starts),
+    };
+    let Some(when) = &step.when else { return starts() };
+    let is_final = step.is_final;
+    let succeeded = |name: &str| next.steps.get(name).is_some_and(|step| step.state == StepState::Succeeded);
     let step = |name: &str| next.steps.get(name).map(|step| (step.state.as_str(), &step.outputs));
     let facts = Facts { parameters: &next.parameters, step: &step };
     match when.holds(&facts) {
-        Ok(true) => Some(Opened::Starts),
+        Ok(true) => starts(),
         Ok(false) => skipped(format!("when is false: {}", when.text())),
+        Err(error) if is_final && when.uses_outputs_of().any(|name| !succeeded(name)) => {
+            skipped(format!("when cannot be evaluated: {error}: {}", when.text()))
+        }
         Err(error) => {
             Some(Opened::Ends(StepState::Failed, format!("when cannot be evaluated: {error}: {}", when.text())))
         }

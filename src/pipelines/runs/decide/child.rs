@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::View;
@@ -10,6 +10,7 @@ use super::work::{self, Creation};
 use crate::api::StepStatus;
 use crate::api::pipeline_run::StopReason;
 use crate::cluster::container::{ContainerState, with_last_line};
+use crate::cluster::index::ChildMeta;
 use crate::cluster::plan::{Action, Check, earliest};
 use crate::cluster::pod::PodFacts;
 use crate::cluster::pod_state::{PodState, by_name, lost, pod_state};
@@ -20,6 +21,7 @@ use crate::pipelines::build::deployment::marks;
 use crate::pipelines::build::job::build_stop;
 use crate::pipelines::policy::outputs::{from_message, from_results};
 use crate::pipelines::runs::facts::{JobFacts, JobProgress, ServingFacts, ServingProgress};
+use crate::pipelines::runs::launch::is_ours;
 use crate::pipelines::runs::observe::{Prepared, named};
 use crate::pipelines::runs::status::why_stopped;
 use crate::pipelines::validate::{ValidStep, Work};
@@ -33,6 +35,8 @@ pub(super) enum Verdict {
     BeginsLater(String),
     /// What it had to wait for is over: its time begins.
     Begins,
+    /// The token on record is of a process that has ended, and nothing was made with it: this process' own comes first.
+    Relaunches,
     /// It ended well.
     Succeeded(BTreeMap<String, Value>),
     /// It ended badly; final if it would again.
@@ -86,6 +90,11 @@ impl Finding {
     }
 }
 
+/// What is said of an attempt that is being stopped, after the reason.
+const STOPPING: &str = "; it is being stopped";
+/// An object that somebody else made under the name of an attempt's child may be in the way for this long.
+const LONGEST_OBSTRUCTION: SignedDuration = SignedDuration::from_mins(1);
+
 /// How far one attempt may go.
 struct Limits {
     /// Why it has to stop, if it has to.
@@ -120,19 +129,28 @@ pub(super) fn look(
     let waits = attempt > 1 && present.retry_time.is_none();
     let began = present.retry_time.as_ref().or(present.start_time.as_ref()).map(|time| time.0).filter(|_| !waits);
     let deadline = step.timeout.zip(began).and_then(|(timeout, began)| began.checked_add(timeout).ok());
-    let limits = if let Some(reason) = stopped {
-        Limits { stop: Some(why_stopped(reason).to_owned()), with_run: true }
+    let limit = if let Some(reason) = stopped {
+        Some(why_stopped(reason).to_owned())
     } else if deadline.is_some_and(|deadline| deadline <= view.now) {
-        let limit = step.timeout.unwrap_or_default();
-        Limits { stop: Some(format!("not finished {limit:#} after its start (timeout)")), with_run: false }
+        Some(format!("not finished {:#} after its start (timeout)", step.timeout.unwrap_or_default()))
     } else {
-        Limits { stop: None, with_run: false }
+        None
     };
+    let stop = limit.map(|limit| match stopped {
+        Some(StopReason::Cancelled) => limit,
+        _ => with_cause(limit, present, || cause(view, step, &name)),
+    });
+    let limits = Limits { stop, with_run: stopped.is_some() };
+    let is_ours = |token: &str| is_ours(present.launch.as_deref(), token);
     let found = match &step.work {
-        Work::Run { container, .. } => {
-            named(&view.observed.pods, &name).map(|pod| look_at_pod(view, step, pod, container, &limits))
-        }
-        Work::Train(_) => named(&view.observed.jobs, &name).map(|job| look_at_job(step, job, &limits)),
+        Work::Run { container, .. } => named(&view.observed.pods, &name).map(|pod| match is_ours(&pod.launch_token) {
+            true => look_at_pod(view, step, pod, container, &limits),
+            false => look_at_foreign(view, &pod.meta, Resource::Pod, pod.delete_asked_at.is_some(), began, &limits),
+        }),
+        Work::Train(_) => named(&view.observed.jobs, &name).map(|job| match is_ours(&job.launch_token) {
+            true => look_at_job(step, job, &limits),
+            false => look_at_foreign(view, &job.meta, Resource::TrainingJob, job.is_deleted, began, &limits),
+        }),
         Work::Deploy(_) => {
             let deployed = view.observed.deployed(&step.name, &name);
             deployed.map(|deployment| look_at_deployment(deployment, &limits))
@@ -148,6 +166,68 @@ pub(super) fn look(
         finding.wake_at = earliest(finding.wake_at, Some(at));
     }
     finding
+}
+
+/// A limit that ends an attempt, with what held the attempt up until then: the limit must not hide it.
+fn with_cause(limit: String, present: &StepStatus, cause: impl FnOnce() -> Option<String>) -> String {
+    match &present.message {
+        // It is on record since the attempt is being stopped.
+        Some(said) if said.starts_with(&limit) => said.strip_suffix(STOPPING).unwrap_or(said).to_owned(),
+        said => match cause().as_ref().or(said.as_ref()) {
+            Some(cause) => format!("{limit}; {cause}"),
+            None => limit,
+        },
+    }
+}
+
+/// What holds up a step, as far as its child or the apiserver says.
+fn cause(view: &View, step: &ValidStep, name: &str) -> Option<String> {
+    let refusal = || view.memory.refusal_of(&view.id(work::resource(step), name));
+    let said = match &step.work {
+        Work::Run { .. } => named(&view.observed.pods, name).and_then(|pod| held_up_by(pod)),
+        Work::Train(_) => named(&view.observed.jobs, name).filter(|job| job.waits).map(|job| job_says(job)),
+        Work::Deploy(_) => {
+            let deployed = view.observed.deployed(&step.name, name).filter(|deployed| !deployed.message.is_empty());
+            deployed.map(|deployed| format!("ModelDeployment {name}: {}", deployed.message))
+        }
+    };
+    said.or_else(|| refusal().map(|refusal| refusal.message.clone()))
+}
+
+/// Why a pod has not started, if that is out of the ordinary.
+fn held_up_by(pod: &PodFacts) -> Option<String> {
+    waiting::reason(pod).map(|why| format!("its pod is {why}"))
+}
+
+fn job_says(job: &JobFacts) -> String {
+    format!("TrainingJob {}: {}", job.meta.name, job.message)
+}
+
+/// An object that names this run as its owner and was not made by the operator: it counts for nothing and is removed, so
+/// that the step's own child can be made.
+fn look_at_foreign(
+    view: &View,
+    child: &ChildMeta,
+    resource: Resource,
+    is_deleted: bool,
+    began: Option<Timestamp>,
+    limits: &Limits,
+) -> Finding {
+    if let Some(stopped) = limits.stopped() {
+        return stopped;
+    }
+    let (kind, name) = (resource.kind(), &child.name);
+    let given_up = began.and_then(|began| began.checked_add(LONGEST_OBSTRUCTION).ok());
+    if given_up.is_some_and(|at| at <= view.now) {
+        return Finding::failed(format!(
+            "{kind} {name} was made by somebody else, and its name did not become free within \
+             {LONGEST_OBSTRUCTION:#}: find out who makes it, and create the run again"
+        ));
+    }
+    let delete = (!is_deleted).then(|| Action::delete(resource, child));
+    let checks = delete.iter().map(|_| view.run_is_current()).collect();
+    let why = format!("{kind} {name} was made by somebody else, counts for nothing and is being removed");
+    Finding { checks, wake_at: given_up, ..Finding::held_up(why) }.acting(delete)
 }
 
 /// That an attempt before goes on.
@@ -175,7 +255,7 @@ fn look_for(
         let id = id.clone();
         match resource {
             Resource::ModelDeployment => Check::IsInOtherHands { id, marks: marks(view.maker(), &step.name) },
-            _ => Check::IsAbsent { id },
+            _ => Check::IsAbsent { id, owner_uid: view.maker().uid.to_owned() },
         }
     };
     if view.memory.doubtful.contains_key(&id) {
@@ -222,7 +302,7 @@ fn look_for(
             }
             (RefusalKind::Content, _) => Finding::failed(format!("the apiserver refuses {}", refusal.message)),
             (RefusalKind::Foreign, _) => Finding::failed(refusal.message.clone()),
-            (RefusalKind::Quota | RefusalKind::Unanswered | RefusalKind::Leftover, _) => {
+            (RefusalKind::Missing | RefusalKind::Quota | RefusalKind::Unanswered | RefusalKind::Leftover, _) => {
                 Finding::held_up(refusal.told(""))
             }
         };
@@ -232,6 +312,10 @@ fn look_for(
     }
     if !has_room {
         return Finding::goes_on();
+    }
+    let on_record = view.status.steps.get(&step.name).and_then(|step| step.launch.as_ref());
+    if resource != Resource::ModelDeployment && on_record != Some(&view.memory.secret.on_record(name)) {
+        return Finding { checks: vec![is_gone()], ..Finding::of(Verdict::Relaunches) };
     }
     match work::creation(view, prepared, step, attempt) {
         Ok(creation) => Finding { creation, ..Finding::goes_on() },
@@ -272,10 +356,10 @@ fn look_at_pod(view: &View, step: &ValidStep, pod: &PodFacts, container: &str, l
         state => {
             if let Some(why) = &limits.stop {
                 let delete = Action::delete(Resource::Pod, &pod.meta);
-                return Finding::held_up(format!("{why}: its pod is being stopped")).acting(Some(delete));
+                return Finding::held_up(format!("{why}{STOPPING}")).acting(Some(delete));
             }
-            match waiting::reason(pod).filter(|_| state == PodState::Waiting) {
-                Some(why) => Finding::held_up(format!("its pod is {why}")),
+            match held_up_by(pod).filter(|_| state == PodState::Waiting) {
+                Some(why) => Finding::held_up(why),
                 None => Finding::goes_on(),
             }
         }
@@ -294,13 +378,13 @@ fn look_at_job(step: &ValidStep, job: &JobFacts, limits: &Limits) -> Finding {
             Ok(outputs) => Finding::of(Verdict::Succeeded(outputs)),
             Err(message) => Finding::failed(format!("TrainingJob {}: {message}", job.meta.name)),
         },
-        JobProgress::Failed => Finding::failed(format!("TrainingJob {}: {}", job.meta.name, job.message)),
-        JobProgress::Stalled => Finding::failed(format!("TrainingJob {}: {}", job.meta.name, job.message)),
+        JobProgress::Failed | JobProgress::Stalled => Finding::failed(job_says(job)),
         JobProgress::Stopped if limits.stop.is_some() => limits.stopped().unwrap_or_else(Finding::goes_on),
         _ if job.is_deleted => Finding::held_up("its TrainingJob is being deleted".to_owned()),
         JobProgress::Stopped => Finding::held_up("its TrainingJob is suspended".to_owned()),
         JobProgress::Underway => match &limits.stop {
-            Some(why) => Finding::held_up(format!("{why}: its TrainingJob is being stopped")).acting(stop_job(job)),
+            Some(why) => Finding::held_up(format!("{why}{STOPPING}")).acting(stop_job(job)),
+            None if job.waits => Finding::held_up(job_says(job)),
             None => Finding::goes_on(),
         },
     }

@@ -10,6 +10,7 @@
 
 mod advance;
 mod child;
+mod history;
 mod start;
 mod tidy;
 mod work;
@@ -20,15 +21,18 @@ pub use start::pipeline_path;
 mod tests;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::observe::{Memory, Observed};
 use super::status::{self, Situation};
 use crate::api::conditions::{Seen, whole_second};
+use crate::api::pipeline_run::StepState;
 use crate::api::{PipelineRun, PipelineRunStatus};
 use crate::cluster::plan::{Check, Plan, Publish};
 use crate::cluster::port::{ObjectId, Resource};
 use crate::names;
 use crate::pipelines::build::Maker;
+use crate::pipelines::validate::ValidPipeline;
 
 /// Wording is written at most this often.
 const PROGRESS_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
@@ -47,16 +51,34 @@ pub fn decide(run: &PipelineRun, observed: &Observed, memory: &Memory, now: Time
     }
     let view = View { run, observed, memory, now, status: &status };
     if status::is_finished(&status) {
-        let unchanged = Plan::status_only(status.clone(), Publish::Now);
-        return tidy::tidy(&view, unchanged);
+        let mut status = status.clone();
+        // An edit after the end changes nothing; that it was seen is said, or whoever waits would wait for ever.
+        status::observe(&mut status, run.metadata.generation);
+        return history::prune(&view, tidy::tidy(&view, Plan::status_only(status, Publish::Now)));
     }
     if status.start_time.is_none() {
         return start::start(&view);
     }
     match &memory.prepared {
         Some(prepared) => advance::advance(&view, prepared),
-        None => view.say(status.clone(), &Situation::NoRecord(view.record_name()), None),
+        None => no_record(&view),
     }
+}
+
+/// Without its record a run that has started cannot go on: nobody knows what its steps are.
+fn no_record(view: &View) -> Plan<PipelineRunStatus> {
+    let situation = Situation::NoRecord(view.record_name());
+    let mut plan = view.wait_or_give_up(situation, None);
+    if status::is_finished(&plan.status) {
+        let now = Time(whole_second(view.now));
+        for step in plan.status.steps.values_mut().filter(|step| step.state == StepState::Running) {
+            (step.state, step.finish_time, step.launch) = (StepState::Cancelled, Some(now.clone()), None);
+            status::put_message(step, "the run's record is gone");
+        }
+        let id = view.id(Resource::ControllerRevision, &view.record_name());
+        plan.checks = vec![Check::IsAbsent { id, owner_uid: view.maker().uid.to_owned() }];
+    }
+    plan
 }
 
 /// What the steps of a decision look at.
@@ -93,12 +115,29 @@ impl<'a> View<'a> {
         Check::owner_is_current(self.id(Resource::PipelineRun, self.maker().name), &self.run.metadata)
     }
 
-    /// A plan that says where the run stands; `steps` is their number if it is known.
-    fn say(&self, mut new: PipelineRunStatus, situation: &Situation, steps: Option<usize>) -> Plan<PipelineRunStatus> {
+    /// A plan that says where the run stands; `pipeline` is what it runs, if that is known.
+    fn say(
+        &self,
+        mut new: PipelineRunStatus,
+        situation: &Situation,
+        pipeline: Option<&ValidPipeline>,
+    ) -> Plan<PipelineRunStatus> {
         let seen = Seen { now: whole_second(self.now), generation: self.run.metadata.generation };
-        status::describe(&mut new, situation, steps, seen);
-        let publish = self.urgency(&new, steps.unwrap_or_default());
+        status::describe(&mut new, situation, pipeline, seen);
+        let publish = self.urgency(&new, pipeline.map_or(0, |pipeline| pipeline.steps.len()));
         Plan::status_only(new, publish)
+    }
+
+    /// A plan that says what the run waits for, or that it has waited long enough: whoever waits for its end does not wait for
+    /// ever, and history counts what has ended. `again` is when to look again.
+    fn wait_or_give_up(&self, situation: Situation, again: Option<Timestamp>) -> Plan<PipelineRunStatus> {
+        let unchanged = self.status.clone();
+        // A record that is there and cannot be read is a newer operator's: that may be undone.
+        let may_pass = self.observed.record.is_some();
+        match situation.given_up_at(self.status, self.now).filter(|_| !may_pass) {
+            Some(at) if at <= self.now => self.say(unchanged, &Situation::GivenUp(Box::new(situation)), None),
+            at => self.say(unchanged, &situation, None).waking_at(again).waking_at(at),
+        }
     }
 
     /// How soon a changed status has to be written: what happened at once, wording at intervals.

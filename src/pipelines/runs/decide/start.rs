@@ -38,8 +38,7 @@ pub(super) fn start(view: &View) -> Plan<PipelineRunStatus> {
         return Plan::status_only(unchanged(), Publish::Now).waking_at(writes.doubt_at());
     }
     if let Some(refusal) = view.memory.refusal_of(&id) {
-        let situation = Situation::Refused(refusal.clone());
-        return view.say(unchanged(), &situation, None).waking_at(Some(refusal.until));
+        return view.wait_or_give_up(Situation::Refused(refusal.clone()), Some(refusal.until));
     }
     let again = view.memory.pipeline.as_ref().map(|read| read.due_at());
     match record(view) {
@@ -51,7 +50,7 @@ pub(super) fn start(view: &View) -> Plan<PipelineRunStatus> {
             plan.actions.push(Action::Create { id, owner_uid, object });
             plan
         }
-        Err(situation) => view.say(unchanged(), &situation, None).waking_at(again),
+        Err(situation) => view.wait_or_give_up(situation, again),
     }
 }
 
@@ -111,7 +110,7 @@ fn of_pipeline(view: &View, name: &str) -> Result<(PipelineDefinition, String, P
         Ok(None) => Err(Situation::NoPipeline(name.to_owned())),
         Err(error) => {
             let field = pipeline_path(name);
-            Err(Situation::Invalid(vec![Problem::new(&field, error, "correct the Pipeline; the run starts then")]))
+            Err(Situation::Invalid(vec![Problem::new(&field, error, "correct the Pipeline")]))
         }
     }
 }
@@ -133,5 +132,5 @@ fn begin(view: &View, prepared: &Prepared) -> Plan<PipelineRunStatus> {
     status.parameters.clone_from(&record.parameters);
     status.claim = pipeline.files.as_ref().map(|files| view.maker().claim_name(files));
     open_steps(view, prepared, &mut status);
-    view.say(status, &Situation::Running(None), Some(pipeline.steps.len()))
+    view.say(status, &Situation::Running(Vec::new()), Some(pipeline))
 }

@@ -4,7 +4,6 @@ mod over;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::api::pipeline_run::StepState;
 use crate::cluster::managed::Remembers;
 use crate::cluster::pod::Phase;
 use crate::cluster::refusal::{Refusal, RefusalKind};
@@ -283,6 +282,12 @@ fn what_is_refused_fails_its_step_and_what_is_late_is_waited_for() {
     assert_eq!(case.go(), "+Pod b-1", "it is remembered when another is refused");
     case.now = seconds(61);
     assert_eq!(case.go(), "+Pod a-1, +Pod b-1");
+    case.memory.writes.refusal =
+        Some(Refusal { until: seconds(76), ..refusal(RefusalKind::Missing, Resource::Pod, &name) });
+    assert_eq!((case.go().as_str(), case.state()), ("+Pod b-1", "Waiting"));
+    assert!(case.message().contains("step a: waiting for what it needs"), "{}", case.message());
+    case.now = seconds(76);
+    assert_eq!(case.go(), "+Pod a-1, +Pod b-1", "a ServiceAccount that came later is found");
 }
 
 #[test]
@@ -424,4 +429,306 @@ fn many_steps_are_made_in_several_goes_and_none_while_many_are_refused() {
     case.memory.writes.refusal = Some(refusal(RefusalKind::Quota, Resource::PersistentVolumeClaim, &claim));
     let plan = case.decide();
     assert_eq!((plan.actions.len(), plan.wake_at), (0, Some(seconds(60))), "nothing can be made without the claim");
+}
+
+#[test]
+fn a_child_that_somebody_else_made_counts_for_nothing() {
+    let pipeline = || json!({"steps": [step("a", json!({"outputs": [{"name": "n", "type": "integer"}]}))]});
+    let forged = |case: &mut Case| {
+        case.succeeds("a", r#"{"n": 7}"#);
+        std::sync::Arc::make_mut(&mut case.observed.pods[0]).launch_token = "forged".into();
+    };
+    let mut case = Case::started(pipeline());
+    forged(&mut case);
+    let plan = case.decide();
+    assert_eq!(case::short(&plan), "-Pod a-1");
+    assert!(
+        plan.checks
+            .contains(&Check::owner_is_current(ObjectId::new(Resource::PipelineRun, "ns", "r"), &case.run.metadata))
+    );
+    assert_eq!(plan.wake_at, Some(seconds(60)));
+    case.publish(&plan);
+    assert_eq!((case.steps().as_str(), case.state()), ("a Running", "Waiting"));
+    assert!(case.message().contains("was made by somebody else"), "{}", case.message());
+    case.observed.pods.clear();
+    assert_eq!(case.go(), "+Pod a-1", "it was not the attempt: nothing is lost");
+    case.succeeds("a", r#"{"n": 1}"#);
+    case.go();
+    assert_eq!(case.run.status.as_ref().unwrap().steps["a"].outputs["n"], 1);
+
+    let mut case = Case::started(pipeline());
+    forged(&mut case);
+    case.now = seconds(60);
+    assert_eq!(case.go(), "");
+    assert_eq!(case.state(), "Failed");
+    assert!(case.step_message("a").contains("did not become free within 1m"), "{}", case.step_message("a"));
+
+    let mut case = Case::started(json!({"steps": [step("t", json!({"train": train()}))]}));
+    case.job("t", JobFacts { progress: JobProgress::Stopped, ..JobFacts::default() });
+    std::sync::Arc::make_mut(&mut case.observed.jobs[0]).launch_token = String::new();
+    assert_eq!(case.go(), "-TrainingJob t-1");
+}
+
+#[test]
+fn a_new_process_recognises_children_and_puts_its_own_token_on_record_before_it_makes_any() {
+    let pipeline = || json!({"steps": [step("a", json!({}))]});
+    let mut case = Case::started(pipeline());
+    case.succeeds("a", "");
+    case.memory = crate::pipelines::runs::observe::Memory::default();
+    case.go();
+    assert_eq!(case.state(), "Succeeded", "the child was made before the restart");
+    assert_eq!(case.run.status.as_ref().unwrap().steps["a"].launch, None);
+
+    let mut case = Case::started(pipeline());
+    case.memory = crate::pipelines::runs::observe::Memory::default();
+    let plan = case.decide();
+    assert_eq!((case::short(&plan).as_str(), plan.publish), ("", Publish::Now));
+    assert!(matches!(plan.checks[..], [Check::IsAbsent { .. }]), "{:?}", plan.checks);
+    case.publish(&plan);
+    assert_eq!(case.go(), "+Pod a-1");
+    assert_eq!(case.steps(), "a Running");
+
+    let mut case = Case::started(pipeline());
+    case.run.status.as_mut().unwrap().steps.get_mut("a").unwrap().launch = None;
+    case.succeeds("a", "");
+    std::sync::Arc::make_mut(&mut case.observed.pods[0]).launch_token = String::new();
+    case.go();
+    assert_eq!(case.state(), "Succeeded", "an earlier version of the operator put nothing on record");
+}
+
+fn train() -> Value {
+    json!({"framework": "none", "template": {"spec": {"containers": [{"name": "c", "image": "i"}]}}})
+}
+
+#[test]
+fn a_timeout_does_not_hide_what_the_step_waited_for() {
+    let waiting = |case: &mut Case| {
+        case.pod("a", 1, Phase::Pending, None);
+        let pod = std::sync::Arc::make_mut(&mut case.observed.pods[0]);
+        pod.containers[0].state =
+            crate::cluster::container::ContainerState::Waiting("ImagePullBackOff".into(), String::new());
+    };
+    let cause = "its pod is waiting in container c: ImagePullBackOff";
+    let mut case = Case::started(json!({"steps": [step("a", json!({"timeout": "10s"}))]}));
+    waiting(&mut case);
+    case.go();
+    assert_eq!(case.message(), format!("step a: {cause}"), "a step that waits is not said to run");
+    case.now = seconds(10);
+    assert_eq!(case.go(), "-Pod a-1");
+    let told = format!("not finished 10s after its start (timeout); {cause}");
+    assert_eq!(case.step_message("a"), format!("{told}; it is being stopped"));
+    assert_eq!(case.go(), "-Pod a-1");
+    case.observed.pods.clear();
+    case.go();
+    assert_eq!(case.step_message("a"), told);
+
+    let mut case = Case::started(json!({"timeout": "10s", "steps": [step("a", json!({}))]}));
+    waiting(&mut case);
+    case.now = seconds(10);
+    case.go();
+    case.observed.pods.clear();
+    case.go();
+    assert_eq!(
+        case.message(),
+        format!("the run's time ran out (timeout); step a: {cause}; 0 of 1 steps succeeded, 1 stopped")
+    );
+
+    let mut case = Case::started(json!({"steps": [step("t", json!({"train": train(), "timeout": "10s"}))]}));
+    let message = "1 of 1 pods waiting in container c: ErrImagePull".to_owned();
+    case.job("t", JobFacts { waits: true, message: message.clone(), ..JobFacts::default() });
+    case.go();
+    assert!(case.message().ends_with(&message), "{}", case.message());
+    case.now = seconds(10);
+    case.go();
+    case.observed.jobs.clear();
+    case.go();
+    assert!(case.step_message("t").ends_with(&message), "{}", case.step_message("t"));
+}
+
+#[test]
+fn every_step_that_waits_is_named() {
+    let steps: Vec<Value> = ["a", "b", "c", "d", "e"].iter().map(|name| step(name, json!({}))).collect();
+    let mut case = Case::started(json!({"steps": steps}));
+    case.pod("c", 1, Phase::Running, None);
+    for name in ["a", "b", "d", "e"] {
+        case.pod(name, 1, Phase::Pending, None);
+        let pods = case.observed.pods.iter_mut();
+        let pod = pods.filter(|pod| pod.meta.name.contains(&format!("-{name}-"))).map(std::sync::Arc::make_mut);
+        pod.for_each(|pod| {
+            pod.containers.clear();
+            pod.unschedulable = Some("0/1 nodes are available: 1 Insufficient cpu.".into());
+        });
+    }
+    case.go();
+    assert_eq!(
+        case.message(),
+        "running c; step a: its pod is unschedulable: insufficient cpu; step b: its pod is unschedulable: insufficient cpu; \
+         step d: its pod is unschedulable: insufficient cpu; waiting too: e"
+    );
+}
+
+#[test]
+fn a_final_step_that_refers_to_what_did_not_run_is_skipped_and_the_cause_comes_first() {
+    let tell = |name: &str, further: Value| {
+        let container = json!({"name": "c", "args": ["accuracy $(steps.train.outputs.accuracy)"]});
+        let mut told = step(name, json!({"run": {"spec": {"containers": [container]}}}));
+        json_patch::merge(&mut told, &further);
+        told
+    };
+    let pipeline = |when: &str| {
+        let outputs = json!([{"name": "accuracy", "type": "number"}]);
+        json!({
+            "steps": [step("train", json!({"outputs": outputs, "when": when}))],
+            "finally": [
+                tell("a-tells", json!({})),
+                step("b-asks", json!({"when": "steps.train.outputs.accuracy > 0.5"})),
+                step("clean", json!({})),
+            ],
+        })
+    };
+    let mut case = Case::started(pipeline("1 > 2"));
+    assert_eq!(case.steps(), "a-tells Skipped, b-asks Skipped, clean Running, train Skipped");
+    assert_eq!(case.step_message("a-tells"), "$(steps.train.outputs.accuracy) has no value: step train is Skipped");
+    case.succeeds("clean", "");
+    case.go();
+    assert_eq!(case.state(), "Succeeded", "nothing has failed");
+
+    let mut case = Case::started(pipeline("1 < 2"));
+    case.fails("train", 1);
+    case.go();
+    case.now = seconds(2);
+    case.fails("clean", 1);
+    case.go();
+    assert_eq!(case.state(), "Failed");
+    let (first, second) = (case.message().find("step train failed"), case.message().find("step clean failed"));
+    assert!(first.is_some() && first < second, "{}", case.message());
+
+    let mut case = Case::started(
+        json!({"steps": [step("z", json!({})), step("a", json!({"dependsOn": ["z"]}))], "finally": [step("b", json!({}))]}),
+    );
+    case.fails("z", 1);
+    case.go();
+    case.fails("b", 1);
+    case.go();
+    assert!(case.message().starts_with("step z failed"), "in one second, the pipeline's order: {}", case.message());
+}
+
+#[test]
+fn an_edit_after_the_end_is_seen_and_changes_nothing_else() {
+    let mut case = Case::started(json!({"steps": [step("a", json!({}))]}));
+    case.succeeds("a", "");
+    case.go();
+    let before = case.run.status.clone().unwrap();
+    case.run.spec.cancel = Some(true);
+    case.run.metadata.generation = Some(2);
+    case.now = seconds(9);
+    let plan = case.decide();
+    assert_eq!(plan.publish, Publish::Now);
+    case.publish(&plan);
+    let after = case.run.status.clone().unwrap();
+    assert_eq!(after.observed_generation, Some(2));
+    assert!(after.conditions.iter().all(|condition| condition.observed_generation == Some(2)));
+    let mut same = after.clone();
+    status::observe(&mut same, Some(1));
+    assert_eq!(same, before);
+    assert_eq!(case.decide().status, after, "once");
+}
+
+#[test]
+fn attempts_have_a_second_between_them_whatever_the_pipeline_says() {
+    let retries = json!({"limit": 100, "backoff": {"initial": "0s", "max": "0s"}});
+    let mut case = Case::started(json!({"steps": [step("a", json!({"retries": retries}))]}));
+    case.fails("a", 1);
+    let plan = case.decide();
+    assert_eq!(plan.wake_at, Some(seconds(1)));
+}
+
+#[test]
+fn an_invalid_run_ends_after_a_while() {
+    let invalid = || json!({"steps": [step("a", json!({"dependsOn": ["none"]}))]});
+    let mut case = Case::new(invalid());
+    assert_eq!(case.decide().wake_at, Some(seconds(30)));
+    case.go();
+    assert_eq!(case.state(), "Invalid");
+    assert!(!status::is_finished(case.run.status.as_ref().unwrap()));
+    case.now = seconds(29);
+    case.go();
+    assert!(!status::is_finished(case.run.status.as_ref().unwrap()), "it may be corrected");
+    case.now = seconds(30);
+    let before = case.run.status.clone().unwrap();
+    case.go();
+    let after = case.run.status.clone().unwrap();
+    let condition = |type_: &str| {
+        let found = crate::api::conditions::find(&after.conditions, type_).unwrap();
+        (found.status.clone(), found.reason.clone())
+    };
+    let is = |status: &str, reason: &str| (status.to_owned(), reason.to_owned());
+    assert_eq!(condition("Failed"), is("True", "Invalid"));
+    assert_eq!(condition("Finished"), is("True", "Failed"));
+    assert_eq!(condition("Stalled"), is("True", "Invalid"));
+    assert!(
+        case.message().contains("dependsOn") && case.message().ends_with("given up after 30s: create the run again")
+    );
+    let told = crate::pipelines::runs::events::events(&before, &after);
+    assert_eq!(told.len(), 1, "{told:?}");
+    let corrected = Case::new(json!({"steps": [step("a", json!({}))]}));
+    case.run.spec = corrected.run.spec;
+    assert_eq!(case.go(), "", "its end stays");
+}
+
+#[test]
+fn a_run_without_its_pipeline_ends_after_ten_minutes() {
+    let mut case = Case::new(json!({"steps": []}));
+    case.run.spec.pipeline = None;
+    case.run.spec.pipeline_ref = serde_json::from_value(json!({"name": "nightly"})).unwrap();
+    let read_at = |at| {
+        let pipeline = Ok(None);
+        Some(crate::pipelines::runs::observe::PipelineRead { pipeline, read_at: seconds(at), reads: 1 })
+    };
+    case.memory.pipeline = read_at(0);
+    case.go();
+    assert_eq!(case.state(), "PipelineNotFound");
+    case.now = seconds(599);
+    case.memory.pipeline = read_at(599);
+    case.go();
+    assert!(!status::is_finished(case.run.status.as_ref().unwrap()));
+    case.now = seconds(600);
+    case.go();
+    assert!(status::is_finished(case.run.status.as_ref().unwrap()));
+    assert_eq!(case.state(), "PipelineNotFound");
+    let facts = crate::pipelines::definitions::facts::RunFacts::from(case.run.clone());
+    assert_eq!(facts.meta.owner.unwrap().uid, crate::pipelines::definitions::facts::NO_PIPELINE);
+}
+
+#[test]
+fn a_run_whose_record_is_gone_ends_too() {
+    let mut case = Case::started(chain());
+    case.observed.record = None;
+    case.go();
+    case.now = seconds(600);
+    let plan = case.decide();
+    assert!(matches!(plan.checks[..], [Check::IsAbsent { .. }]), "{:?}", plan.checks);
+    case.publish(&plan);
+    assert_eq!(case.steps(), "a Cancelled");
+    assert!(status::is_finished(case.run.status.as_ref().unwrap()));
+}
+
+#[test]
+fn the_last_run_of_no_pipeline_prunes_the_oldest() {
+    use crate::pipelines::definitions::facts::{Finished, RunFacts};
+    let mut case = Case::started(json!({"steps": [step("a", json!({}))]}));
+    case.succeeds("a", "");
+    case.go();
+    let run = |name: &str, at, result| {
+        let meta = crate::cluster::index::ChildMeta { name: name.into(), ..Default::default() };
+        let finished = Some(Finished { at: seconds(at), result });
+        std::sync::Arc::new(RunFacts { meta, finished, is_deleted: false })
+    };
+    let mut runs: Vec<_> = (0..103).map(|at| run(&format!("s{at}"), at, status::State::Succeeded)).collect();
+    runs.extend((0..100).map(|at| run(&format!("f{at}"), at, status::State::Failed)));
+    case.observed.of_no_pipeline = runs.clone();
+    assert_eq!(case.go(), "", "another finished last");
+    runs.push(run("r", 500, status::State::Succeeded));
+    case.observed.of_no_pipeline = runs;
+    assert_eq!(case.go(), "-PipelineRun s0, -PipelineRun s1, -PipelineRun s2, -PipelineRun s3");
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::View;
 use crate::api::pipeline_run::StepState;
 use crate::api::pipeline_step::Deploy;
-use crate::api::{ModelDeployment, TrainingJob};
+use crate::api::{ModelDeployment, PipelineRunStatus, TrainingJob};
 use crate::cluster::plan::{Action, Check};
 use crate::cluster::port::{ObjectId, Resource};
 use crate::cluster::problem::told;
@@ -16,7 +16,8 @@ use crate::pipelines::build::deployment::build_deployment;
 use crate::pipelines::build::job::build_job;
 use crate::pipelines::build::pod::build_pod;
 use crate::pipelines::policy::places::Embedded;
-use crate::pipelines::policy::substitute::{Values, substitute};
+use crate::pipelines::policy::references::Reference;
+use crate::pipelines::policy::substitute::{Values, references, substitute};
 use crate::pipelines::runs::facts::JobProgress;
 use crate::pipelines::runs::observe::{Prepared, named};
 use crate::pipelines::validate::embedded::{check_object, check_template};
@@ -48,6 +49,26 @@ pub(super) fn child_name(view: &View, step: &ValidStep, attempt: u32) -> String 
     }
 }
 
+/// What the status says of the token of an attempt's child; nothing of a ModelDeployment, which belongs to nobody.
+pub(super) fn on_record(view: &View, step: &ValidStep, attempt: u32) -> Option<String> {
+    let is_owned = resource(step) != Resource::ModelDeployment;
+    is_owned.then(|| view.memory.secret.on_record(&child_name(view, step, attempt)))
+}
+
+/// A reference to an output of a step that did not succeed, and so has none.
+pub(super) fn missing_output(step: &ValidStep, status: &PipelineRunStatus) -> Option<String> {
+    let (spec, embedded) = match &step.work {
+        Work::Run { template, .. } => (template.parse(), Embedded::PodTemplate),
+        Work::Train(spec) => (spec.parse(), Embedded::Spec),
+        Work::Deploy(deploy) => (deploy.spec.parse(), Embedded::Spec),
+    };
+    references(&spec, embedded).into_iter().filter_map(|found| found.what.ok()).find_map(|reference| {
+        let Reference::Output { step, .. } = &reference else { return None };
+        let state = status.steps.get(step).map(|step| step.state).filter(|state| *state != StepState::Succeeded)?;
+        Some(format!("{reference} has no value: step {step} is {}", state.as_str()))
+    })
+}
+
 /// What is to be made for an attempt whose child is not there, and was not; `None` if its time has not come.
 ///
 /// # Errors
@@ -69,7 +90,7 @@ pub(super) fn creation(
 /// Whether the child of a step was there once, as far as this process has seen.
 pub(super) fn has_seen(view: &View, step: &ValidStep, name: &str) -> bool {
     match step.work {
-        Work::Run { .. } | Work::Train(_) => view.memory.has_seen(resource(step), name),
+        Work::Run { .. } | Work::Train(_) => view.memory.has_seen(name),
         Work::Deploy(_) => view.memory.deployed.contains(&step.name),
     }
 }
@@ -124,13 +145,14 @@ pub(super) fn before_retry(view: &View, step: &ValidStep, attempt: u32) -> Optio
 
 fn action(view: &View, prepared: &Prepared, step: &ValidStep, number: u32) -> Result<Action, String> {
     let run = view.maker();
-    let attempt = Attempt { run, pipeline: &prepared.pipeline, step: &step.name, number };
+    let name = child_name(view, step, number);
+    let token = view.memory.secret.token(&name);
+    let attempt = Attempt { run, pipeline: &prepared.pipeline, step: &step.name, number, token: &token };
     let create = |resource, name: &str, object| Action::Create {
         id: ObjectId::new(resource, run.namespace, name),
         owner_uid: run.uid.to_owned(),
         object,
     };
-    let name = child_name(view, step, number);
     match &step.work {
         Work::Run { template, container } => {
             let template = filled(view, &template.parse(), Embedded::PodTemplate)?;

@@ -129,15 +129,19 @@ impl<'a> Step<'a> {
         Some(filled + rest)
     }
 
-    /// Whether values fit, so that something can be made of it.
-    pub(super) fn can_be_made(self, run: &str, blueprint: Blueprint, standing: Standing) -> bool {
+    /// Whether all that its arguments refer to has a value.
+    pub(super) fn has_values(self, run: &str, blueprint: Blueprint, standing: Standing) -> bool {
         let template =
             if self.value["run"].is_object() { &self.value["run"] } else { &self.value["train"]["template"] };
         let containers = json::at(template, "/spec/containers").and_then(Value::as_array).into_iter().flatten();
         let args = containers.flat_map(|container| container["args"].as_array().into_iter().flatten());
-        let has_values = args.filter_map(Value::as_str).all(|arg| self.filled(arg, run, blueprint, standing).is_some());
+        args.filter_map(Value::as_str).all(|arg| self.filled(arg, run, blueprint, standing).is_some())
+    }
+
+    /// Whether values fit, so that something can be made of it.
+    pub(super) fn can_be_made(self, run: &str, blueprint: Blueprint, standing: Standing) -> bool {
         let no_nodes = json::text(self.value, "/train/nodes").is_some() && *blueprint.parameter("level") == 0;
-        has_values && !no_nodes
+        self.has_values(run, blueprint, standing) && !no_nodes
     }
 }
 

@@ -55,6 +55,10 @@ pub(super) struct RunFacts {
     pub(super) stimuli: u64,
     /// The step in which it came to be deleted.
     pub(super) terminating_since: Option<u64>,
+    /// Whether there is nothing that it could start with.
+    pub(super) may_never_start: bool,
+    /// Attempts under whose child's name somebody else made an object.
+    pub(super) forged: BTreeSet<(String, u64)>,
     /// Names of models that were in somebody else's hands while it went on.
     pub(super) contested: BTreeSet<String>,
 }

@@ -31,15 +31,18 @@ pub(super) fn run_changed(facts: &mut RunFacts, change: &Change, now: Timestamp)
     let old = old.ok_or("the operator made it")?;
     ensure(old["spec"] == new["spec"], || "the operator changed its spec".to_owned())?;
     let was_finished = json::condition_is_true(&old, "Finished");
-    ensure(!was_finished || old["status"] == new["status"], || "it was finished, and its status changed".to_owned())?;
+    ensure(!was_finished || outcome(&old["status"]) == outcome(&new["status"]), || {
+        "it was finished, and its status changed".to_owned()
+    })?;
     let (before, after) = (Standing(&old["status"]), Standing(&new["status"]));
     let has_started = |run: &Value| json::at(run, "/status/startTime").is_some();
     if !has_started(new) {
         let is_cancelled = old["spec"]["cancel"] == true
             && json::condition_is_true(new, "Cancelled")
             && json::at(new, "/status/steps").is_none();
-        return ensure(is_cancelled || !json::condition_is_true(new, "Finished"), || {
-            "it finished without a start, and was not cancelled".to_owned()
+        let is_given_up = json::condition_is_true(new, "Failed") && facts.may_never_start;
+        return ensure(is_cancelled || is_given_up || !json::condition_is_true(new, "Finished"), || {
+            "it finished without a start, was not cancelled, and nothing kept it from starting".to_owned()
         });
     }
     let record = facts.record.clone().ok_or("it started without a record")?;
@@ -62,6 +65,16 @@ pub(super) fn run_changed(facts: &mut RunFacts, change: &Change, now: Timestamp)
         || "its status has steps that its record does not have".to_owned(),
     )?;
     if facts.is_finished() && !was_finished { reference::judge(facts) } else { Ok(()) }
+}
+
+/// A status without the generation that it speaks of.
+fn outcome(status: &Value) -> Value {
+    let mut status = status.clone();
+    status["observedGeneration"] = Value::Null;
+    for condition in status["conditions"].as_array_mut().into_iter().flatten() {
+        condition["observedGeneration"] = Value::Null;
+    }
+    status
 }
 
 /// It runs what its record says, with the values that it was given.

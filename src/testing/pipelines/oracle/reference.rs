@@ -4,15 +4,24 @@
 //! Where more than one end is right (an end that went unseen because somebody deleted the pod, a time-out that came in the
 //! moment of an end) all of them are allowed, and only there.
 
+use jiff::SignedDuration;
+
 use super::blueprint::{Blueprint, Standing, Step};
 use super::facts::{Attempt, RunFacts};
 use crate::testing::json;
 use crate::testing::subject::{Verdict, ensure};
 
+/// Somebody's object under the name of a step's child fails the attempt after this long.
+const LONGEST_OBSTRUCTION: SignedDuration = SignedDuration::from_mins(1);
+
 /// Judges a run that has just finished.
 pub(super) fn judge(facts: &RunFacts) -> Verdict {
     let blueprint = facts.blueprint().ok_or("it finished without a record")?;
     let standing = facts.standing();
+    if facts.lost_record {
+        let failed = facts.object.as_ref().is_some_and(|run| json::condition_is_true(run, "Failed"));
+        return ensure(failed, || "its record is gone, and it did not fail".to_owned());
+    }
     for step in blueprint.steps() {
         judge_step(facts, blueprint, standing, step)
             .map_err(|what| format!("it finished, but step {}: {what}", step.name()))?;
@@ -52,7 +61,11 @@ fn judge_step(facts: &RunFacts, blueprint: Blueprint, standing: Standing, step: 
     match step.when_holds(blueprint, standing) {
         Some(true) => {}
         Some(false) => return must_be("Skipped", "its when does not hold"),
+        None if step.is_final => return must_be("Skipped", "its when refers to what did not run"),
         None => return must_be("Failed", "it cannot be said whether its when holds"),
+    }
+    if step.is_final && !step.has_values(facts.name(), blueprint, standing) {
+        return must_be("Skipped", "it refers to what did not run");
     }
     let last = attempts.ok_or_else(|| format!("it is {state} without an attempt"))?;
     if step.deploys().is_none() && !step.can_be_made(facts.name(), blueprint, standing) {
@@ -103,7 +116,13 @@ fn may_fail(facts: &RunFacts, step: Step, number: u64) -> bool {
     let known = attempt(facts, step, number);
     let misfits = known.reports.iter().any(|report| outputs(step, report).is_none());
     let is_contested = step.deploys().is_some_and(|model| facts.contested.contains(model));
-    misfits || is_contested || !known.ills.is_empty() || known.is_late(json::duration(step.value, "/timeout"))
+    let place = (step.name().to_owned(), number);
+    let is_obstructed = facts.forged.contains(&place) && known.is_late(Some(LONGEST_OBSTRUCTION));
+    misfits
+        || is_contested
+        || is_obstructed
+        || !known.ills.is_empty()
+        || known.is_late(json::duration(step.value, "/timeout"))
 }
 
 /// Whether a step's end came with, or after, the stop of the run.

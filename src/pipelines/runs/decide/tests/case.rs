@@ -71,7 +71,7 @@ impl Case {
     }
 
     pub(super) fn decide(&mut self) -> Plan<PipelineRunStatus> {
-        self.memory.catch_up(&self.observed, self.now);
+        self.memory.catch_up(self.run.status.as_ref(), &self.observed, self.now);
         decide(&self.run, &self.observed, &self.memory, self.now)
     }
 
@@ -105,6 +105,7 @@ impl Case {
                 name: name.clone(),
                 ..ChildMeta::default()
             },
+            launch_token: self.memory.secret.token(&name),
             phase,
             containers: vec![ContainerFacts { name: "c".into(), state, ..ContainerFacts::default() }],
             ..PodFacts::default()
@@ -124,8 +125,9 @@ impl Case {
 
     pub(super) fn job(&mut self, step: &str, facts: JobFacts) {
         let name = names::step_child("r", UID, step, 1);
+        let launch_token = self.memory.secret.token(&name);
         let meta = ChildMeta { namespace: "ns".into(), uid: format!("uid-{name}"), name, ..ChildMeta::default() };
-        self.observed.jobs = vec![Arc::new(JobFacts { meta, ..facts })];
+        self.observed.jobs = vec![Arc::new(JobFacts { meta, launch_token, ..facts })];
     }
 
     pub(super) fn deployment(&mut self, name: &str, facts: ServingFacts) {

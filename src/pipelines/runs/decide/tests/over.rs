@@ -52,7 +52,7 @@ fn an_attempt_that_waits_for_the_one_before_loses_neither_its_time_nor_its_turn(
     case.now = seconds(11);
     assert_eq!(case.go(), "");
     assert_eq!(case.steps(), "a Running 2", "the pod of the first attempt goes on: the second has not begun");
-    assert_eq!(case.message(), "running a; step a: pods of attempt 1 have not ended yet");
+    assert_eq!(case.message(), "step a: pods of attempt 1 have not ended yet");
     case.now = seconds(100);
     assert_eq!(Some(case.decide().status), case.run.status, "however long that takes, it is written once");
     case.fails("a", 1);
