@@ -41,6 +41,11 @@ pub fn set(conditions: &mut Vec<Condition>, type_: &str, holds: bool, reason: &s
     }
 }
 
+/// Has every condition speak of this generation: what they say holds for it too. `kubectl wait` compares a condition's own.
+pub fn observe(conditions: &mut [Condition], generation: Option<i64>) {
+    conditions.iter_mut().for_each(|condition| condition.observed_generation = generation);
+}
+
 /// Removes the condition of that type.
 pub fn remove(conditions: &mut Vec<Condition>, type_: &str) {
     conditions.retain(|condition| condition.type_ != type_);

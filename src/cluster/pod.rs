@@ -12,6 +12,7 @@ use serde::Deserialize;
 use super::container::{ContainerFacts, ContainerState, WatchedContainer};
 use super::guard::{lenient, watched_as};
 use super::index::{Child, ChildMeta};
+use super::program::{Programs, WatchedProgram};
 use crate::names;
 use crate::text::shorten;
 
@@ -29,6 +30,8 @@ pub struct PodFacts {
     pub rank: u32,
     /// Annotation: hash of what it was launched from.
     pub launch_hash: String,
+    /// What its containers run.
+    pub programs: Programs,
     /// Label: revision that it serves.
     pub revision: i64,
     /// Whether it is in the endpoints of its Services (condition Ready).
@@ -111,6 +114,8 @@ pub struct WatchedPod {
 #[serde(rename_all = "camelCase", default)]
 struct WatchedSpec {
     node_name: Option<String>,
+    init_containers: Option<Vec<WatchedProgram>>,
+    containers: Option<Vec<WatchedProgram>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -170,6 +175,7 @@ impl From<WatchedPod> for PodFacts {
             revision: labels.get(names::LABEL_REVISION).and_then(|value| value.parse().ok()).unwrap_or_default(),
             ready,
             launch_hash: kept(annotations.get(names::ANNOTATION_LAUNCH_HASH).cloned()).unwrap_or_default(),
+            programs: Programs::new([spec.init_containers, spec.containers].into_iter().flatten().flatten()),
             delete_asked_at: delete_asked_at(&metadata),
             node: spec.node_name,
             addresses: status.pod_ips.into_iter().map(|address| address.ip).collect(),

@@ -125,10 +125,10 @@ pub(super) fn before_retry(view: &View, step: &ValidStep, attempt: u32) -> Optio
 fn action(view: &View, prepared: &Prepared, step: &ValidStep, number: u32) -> Result<Action, String> {
     let run = view.maker();
     let attempt = Attempt { run, pipeline: &prepared.pipeline, step: &step.name, number };
-    let create = |resource, name: &str, object| Action::Create {
+    let create = |resource, name: &str, object: Value| Action::Create {
         id: ObjectId::new(resource, run.namespace, name),
         owner_uid: run.uid.to_owned(),
-        object,
+        object: object.into(),
     };
     let name = child_name(view, step, number);
     match &step.work {
