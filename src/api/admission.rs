@@ -135,18 +135,29 @@ fn template_rules() -> Value {
     ])
 }
 
+/// What pods are made from may be changed while the job is suspended, and while it has never had a pod: the operator has
+/// looked (a fresh job may have pods before its first status), and found nothing started.
+const MAY_CHANGE: &str = "(oldObject.spec.?suspend.orValue(false) || (oldObject.?status.?observedGeneration.orValue(-1) > 0 && !oldObject.?status.?startTime.hasValue()))";
+/// The job is over.
+const FINISHED: &str = "oldObject.?status.?finishTime.hasValue()";
+
 fn training_job_rules() -> Value {
-    json!([
-        {
-            "expression": "oldObject == null || object.spec.template == oldObject.spec.template || (has(oldObject.spec.suspend) && oldObject.spec.suspend)",
-            "message": "spec.template can be changed only while the job is suspended: set suspend: true first",
-        },
-        {
-            // Not a rule of the CRD: comparing a number or text exceeds the cost that the apiserver allows there.
-            "expression": "oldObject == null || object.spec.?processesPerNode == oldObject.spec.?processesPerNode || (has(oldObject.spec.suspend) && oldObject.spec.suspend)",
-            "message": "spec.processesPerNode can be changed only while the job is suspended: set suspend: true first",
-        },
-    ])
+    // Not rules of the CRD: it does not declare the template's fields, and comparing a number or text exceeds the cost that
+    // the apiserver allows there.
+    let rules = ["template", "processesPerNode"].map(|field| {
+        let unchanged = format!("oldObject == null || object.spec.?{field} == oldObject.spec.?{field}");
+        [
+            json!({
+                "expression": format!("{unchanged} || {FINISHED} || {MAY_CHANGE}"),
+                "message": format!("spec.{field} can be changed only while the job is suspended: set suspend: true first"),
+            }),
+            json!({
+                "expression": format!("{unchanged} || !{FINISHED}"),
+                "message": format!("spec.{field} of a finished job cannot be changed, since it does not run again: delete it and create it again (kubectl replace --force), or create a job of another name"),
+            }),
+        ]
+    });
+    rules.into_iter().flatten().collect()
 }
 
 /// What a run runs is fixed. Not rules of the CRD: comparing whole specs exceeds the cost that the apiserver allows there.

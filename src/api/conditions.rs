@@ -41,7 +41,7 @@ pub fn set(conditions: &mut Vec<Condition>, type_: &str, holds: bool, reason: &s
     }
 }
 
-/// Says of all conditions that they hold for a generation, and leaves what they say.
+/// Has every condition speak of this generation: what they say holds for it too. `kubectl wait` compares a condition's own.
 pub fn observe(conditions: &mut [Condition], generation: Option<i64>) {
     conditions.iter_mut().for_each(|condition| condition.observed_generation = generation);
 }

@@ -35,6 +35,10 @@ pub const MAX_ATTEMPT_RECORDS: usize = 10;
     derive = "PartialEq",
     doc = "A TrainingJob trains a model: it starts pods, tells them how to find each other, starts them again together when one fails, and reports how it went.",
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$')").message("the name must start with a letter and have at most 63 characters, all of them a-z, 0-9 or '-', since host names are made from it: rename the job"),
+    validation = Rule::new("oldSelf.?status.?finishTime.hasValue() || self.spec.framework == oldSelf.spec.framework || oldSelf.spec.?suspend.orValue(false) || (oldSelf.?status.?observedGeneration.orValue(-1) > 0 && !oldSelf.?status.?startTime.hasValue())").message("framework can be changed only while the job is suspended: set suspend: true first").field_path(".spec.framework"),
+    validation = Rule::new("oldSelf.?status.?finishTime.hasValue() || self.spec.?nodes.orValue(1) == oldSelf.spec.?nodes.orValue(1) || oldSelf.spec.?suspend.orValue(false) || (oldSelf.?status.?observedGeneration.orValue(-1) > 0 && !oldSelf.?status.?startTime.hasValue())").message("nodes can be changed only while the job is suspended: set suspend: true first").field_path(".spec.nodes"),
+    validation = Rule::new("oldSelf.?status.?finishTime.hasValue() || self.spec.?sharedMemory.orValue('') == oldSelf.spec.?sharedMemory.orValue('') || oldSelf.spec.?suspend.orValue(false) || (oldSelf.?status.?observedGeneration.orValue(-1) > 0 && !oldSelf.?status.?startTime.hasValue())").message("sharedMemory can be changed only while the job is suspended: set suspend: true first").field_path(".spec.sharedMemory"),
+    validation = Rule::new("!oldSelf.?status.?finishTime.hasValue() || (self.spec.framework == oldSelf.spec.framework && self.spec.?nodes.orValue(1) == oldSelf.spec.?nodes.orValue(1) && self.spec.?sharedMemory.orValue('') == oldSelf.spec.?sharedMemory.orValue(''))").message("framework, nodes and sharedMemory of a finished job cannot be changed, since it does not run again: delete it and create it again (kubectl replace --force), or create a job of another name").field_path(".spec"),
     printcolumn(name = "State", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#, description = "What the job is doing"),
     printcolumn(name = "Pods", type_ = "string", json_path = ".status.pods.summary", description = "Pods that run or have ended well, of all pods"),
     printcolumn(name = "Restarts", type_ = "integer", json_path = ".status.restarts", description = "Attempts that failed and were followed by another"),
@@ -46,9 +50,6 @@ pub const MAX_ATTEMPT_RECORDS: usize = 10;
     printcolumn(name = "Finished", type_ = "date", json_path = ".status.finishTime", priority = 1),
 )]
 #[x_kube(
-    validation = Rule::new("self.framework == oldSelf.framework || oldSelf.?suspend.orValue(false)").message("framework can be changed only while the job is suspended: set suspend: true first").field_path(".framework"),
-    validation = Rule::new("self.?nodes.orValue(1) == oldSelf.?nodes.orValue(1) || oldSelf.?suspend.orValue(false)").message("nodes can be changed only while the job is suspended: set suspend: true first").field_path(".nodes"),
-    validation = Rule::new("(has(self.sharedMemory) == has(oldSelf.sharedMemory) && (!has(self.sharedMemory) || self.sharedMemory == oldSelf.sharedMemory)) || oldSelf.?suspend.orValue(false)").message("sharedMemory can be changed only while the job is suspended: set suspend: true first").field_path(".sharedMemory"),
     validation = Rule::new("!has(self.processesPerNode) || self.framework != 'none'").message("processesPerNode means nothing to framework none: remove it, or set framework: torch").field_path(".processesPerNode"),
 )]
 pub struct TrainingJobSpec {
@@ -190,11 +191,11 @@ pub struct FailurePolicy {
 #[serde(rename_all = "camelCase")]
 #[schemars(inline)]
 pub struct Backoff {
-    /// Wait before the first restart, counted from the failure. 1s when left out.
+    /// Wait before the first restart, counted from the failure. 1s when left out, and at least.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initial: Option<Duration>,
 
-    /// The longest wait. 5m when left out.
+    /// The longest wait. 5m when left out, and at least 1s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<Duration>,
 }

@@ -15,8 +15,10 @@ use rand::{RngExt, SeedableRng};
 pub const FIRST_DELAY: Duration = Duration::from_secs(1);
 /// Longest delay, jitter aside: what a person who repaired something outside is ready to wait.
 pub const LONGEST_DELAY: Duration = Duration::from_secs(300);
-/// Delay after a Conflict, which says nothing worse than that our copy was stale. It does not count as a failure.
-pub const CONFLICT_DELAY: Duration = Duration::from_millis(200);
+/// Delay after a first Conflict, which says nothing worse than that our copy was stale.
+pub const FIRST_CONFLICT_DELAY: Duration = Duration::from_millis(200);
+/// Longest delay after one of several Conflicts in a row, jitter aside. An event that brings our copy up to date ends it.
+pub const LONGEST_CONFLICT_DELAY: Duration = Duration::from_secs(30);
 
 /// Up to this part of the delay is added to it.
 const JITTER: f64 = 0.25;
@@ -39,9 +41,18 @@ impl<K: Eq + Hash> Backoff<K> {
 
     /// Counts a failure and says how long to wait before the next try.
     pub fn failed(&mut self, key: K) -> Duration {
+        self.count(key, FIRST_DELAY, LONGEST_DELAY)
+    }
+
+    /// Counts a Conflict likewise: it passes sooner, but an object that always meets one must not be tried all the time.
+    pub fn conflicted(&mut self, key: K) -> Duration {
+        self.count(key, FIRST_CONFLICT_DELAY, LONGEST_CONFLICT_DELAY)
+    }
+
+    fn count(&mut self, key: K, first: Duration, longest: Duration) -> Duration {
         let failures = self.failures.entry(key).or_insert(0);
         *failures = failures.saturating_add(1);
-        let delay = delay(*failures);
+        let delay = delay(*failures, first, longest);
         delay + delay.mul_f64(self.jitter.random_range(0.0..JITTER))
     }
 
@@ -63,10 +74,10 @@ impl<K: Eq + Hash> Backoff<K> {
 }
 
 /// Delay after so many failures in a row, counted from 1, without jitter.
-fn delay(failures: u32) -> Duration {
-    // 2^30 s is far past the longest delay already, and the shift cannot overflow.
+fn delay(failures: u32, first: Duration, longest: Duration) -> Duration {
+    // 2^30 times the first delay is far past the longest already, and the shift cannot overflow.
     let doublings = failures.saturating_sub(1).min(30);
-    FIRST_DELAY.saturating_mul(1 << doublings).min(LONGEST_DELAY)
+    first.saturating_mul(1 << doublings).min(longest)
 }
 
 #[cfg(test)]
@@ -78,15 +89,30 @@ mod tests {
         let cases =
             [(1, 1), (2, 2), (3, 4), (4, 8), (8, 128), (9, 256), (10, 300), (11, 300), (40, 300), (u32::MAX, 300)];
         for (failures, seconds) in cases {
-            assert_eq!(delay(failures), Duration::from_secs(seconds), "after {failures} failures");
+            assert_eq!(
+                delay(failures, FIRST_DELAY, LONGEST_DELAY),
+                Duration::from_secs(seconds),
+                "after {failures} failures"
+            );
         }
+    }
+
+    #[test]
+    fn conflicts_in_a_row_are_tried_again_ever_later() {
+        let mut backoff = Backoff::new(7);
+        let waits: Vec<Duration> = (0..20).map(|_| backoff.conflicted("a")).collect();
+        assert!(waits[0] < FIRST_CONFLICT_DELAY * 2, "one is ordinary: {waits:?}");
+        assert!(waits.iter().sum::<Duration>() > Duration::from_secs(300), "{waits:?}");
+        assert!(waits.iter().all(|wait| *wait <= LONGEST_CONFLICT_DELAY.mul_f64(1.0 + JITTER)), "{waits:?}");
+        backoff.succeeded(&"a");
+        assert!(backoff.conflicted("a") < FIRST_CONFLICT_DELAY * 2);
     }
 
     #[test]
     fn jitter_only_adds_and_at_most_a_quarter() {
         let mut backoff = Backoff::new(7);
         for failures in 1..=12 {
-            let (bare, waited) = (delay(failures), backoff.failed("a"));
+            let (bare, waited) = (delay(failures, FIRST_DELAY, LONGEST_DELAY), backoff.failed("a"));
             assert!(waited >= bare && waited <= bare.mul_f64(1.0 + JITTER), "{bare:?} became {waited:?}");
         }
     }

@@ -152,9 +152,8 @@ impl ApiServer for ApiClient {
         }
     }
 
-    async fn create(&self, resource: Resource, namespace: &str, object: &Value) -> Result<(), ApiError> {
-        let id = requests::id_of(resource, namespace, object);
-        self.write(Verb::Create, &id, requests::create(resource, namespace, object)).await.map(drop)
+    async fn create(&self, id: &ObjectId, object: String) -> Result<(), ApiError> {
+        self.write(Verb::Create, id, requests::create(id, object)).await.map(drop)
     }
 
     async fn dry_run_create(&self, resource: Resource, namespace: &str, object: &Value) -> Result<(), ApiError> {

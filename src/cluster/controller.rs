@@ -20,7 +20,7 @@ use kube::runtime::watcher::{self, Event};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use super::backoff::{Backoff, CONFLICT_DELAY};
+use super::backoff::Backoff;
 use super::client::ApiClient;
 use super::guard::Guarded;
 use super::index::{Child, OwnedIndex, OwnerKey};
@@ -384,9 +384,9 @@ impl<O: Controlled> Context<O> {
     fn retry(&self, object: &Guarded<O>, error: &ApiError) -> Action {
         let key = key(object);
         if matches!(error, ApiError::Conflict(_) | ApiError::NotFound(_)) {
-            // The cache is behind: ordinary, and over in a moment.
+            // The cache is behind: ordinary, and over in a moment. Not if somebody changes the object without end.
             tracing::debug!(namespace = key.0, name = key.1, "deciding again: {error}");
-            return Action::requeue(CONFLICT_DELAY);
+            return Action::requeue(locked(&self.backoff).conflicted(key));
         }
         let delay = locked(&self.backoff).failed(key.clone());
         let kind = O::RESOURCE.kind();

@@ -1,13 +1,16 @@
 //! Carrying out a plan: checks, then actions, through the one door to the apiserver.
 
 use futures::stream::{self, StreamExt};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
+use super::body::Body;
 use super::endpoints::{SliceFacts, WatchedSlice};
 use super::guard::Guarded;
-use super::index::Child;
+use super::index::{Child, ChildMeta, Owner};
 use super::plan::{Action, Check};
 use super::pod::{PodFacts, WatchedPod};
 use super::port::{ApiError, ApiServer, ObjectId, Resource};
@@ -17,6 +20,8 @@ use crate::names;
 /// Pods created or deleted at a time. Enough to hide the apiserver's latency, few enough that one large job leaves room
 /// for others.
 const WRITES_AT_ONCE: usize = 16;
+/// About as many bytes may the bodies of one plan have that are under way at a time: many plans are carried out at once.
+const BYTES_AT_ONCE: usize = 1024 * 1024;
 
 /// How an attempt to carry out a plan ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -54,7 +59,8 @@ pub async fn execute<A: ApiServer>(api: &A, checks: &[Check], actions: &[Action]
     }
     for group in actions.chunk_by(in_parallel) {
         let deeds: Vec<_> = group.iter().map(|action| act(api, action)).collect();
-        let mut deeds = stream::iter(deeds).buffered(WRITES_AT_ONCE);
+        let longest = group.iter().map(Action::length).max().unwrap_or_default().max(1);
+        let mut deeds = stream::iter(deeds).buffered((BYTES_AT_ONCE / longest).clamp(1, WRITES_AT_ONCE));
         while let Some(ended) = deeds.next().await {
             match ended? {
                 Executed::Done => {}
@@ -74,24 +80,28 @@ fn in_parallel(a: &Action, b: &Action) -> bool {
 
 async fn act<A: ApiServer>(api: &A, action: &Action) -> Result<Executed, ApiError> {
     match action {
-        Action::Create { id, owner_uid, object } => match api.create(id.resource, &id.namespace, object).await {
-            Ok(()) => Ok(Executed::Done),
-            Err(ApiError::AlreadyExists(_)) => Ok(match api.read(id).await? {
-                Some(present) => already_there(id, owner_uid, object, &present),
-                // Gone again by now: no obstacle, and the next reconcile finds it missing.
-                None => Executed::Stale(format!("{id} was there and is gone")),
-            }),
-            Err(no @ (ApiError::Refused(_) | ApiError::QuotaExceeded(_) | ApiError::Unavailable(_))) => {
-                Ok(Executed::Refused(id.clone(), no))
-            }
-            Err(other) => Err(other),
-        },
+        Action::Create { id, owner_uid, object } => create(api, id, owner_uid, object).await,
         Action::Apply { id, object } => match api.apply(id.resource, &id.namespace, object).await {
             Err(no @ ApiError::Refused(_)) => Ok(Executed::Refused(id.clone(), no)),
             answer => answer.map(|()| Executed::Done),
         },
         Action::Put { id, object, mark, adopts } => put(api, id, object, mark, *adopts).await,
         Action::Delete { id, uid, version } => api.delete(id, uid, version.as_deref()).await.map(|()| Executed::Done),
+    }
+}
+
+async fn create<A: ApiServer>(api: &A, id: &ObjectId, owner_uid: &str, body: &Body) -> Result<Executed, ApiError> {
+    match api.create(id, body.text().into_owned()).await {
+        Ok(()) => Ok(Executed::Done),
+        Err(ApiError::AlreadyExists(_)) => Ok(match api.read(id).await? {
+            Some(present) => already_there(id, owner_uid, &body.text(), &present),
+            // Gone again by now: no obstacle, and the next reconcile finds it missing.
+            None => Executed::Stale(format!("{id} was there and is gone")),
+        }),
+        Err(no @ (ApiError::Refused(_) | ApiError::QuotaExceeded(_) | ApiError::Unavailable(_))) => {
+            Ok(Executed::Refused(id.clone(), no))
+        }
+        Err(other) => Err(other),
     }
 }
 
@@ -126,25 +136,57 @@ async fn put<A: ApiServer>(
     }
 }
 
-fn controller(object: &Value) -> Option<&Value> {
-    let references = object["metadata"]["ownerReferences"].as_array()?;
-    references.iter().find(|reference| reference["controller"].as_bool() == Some(true))
+/// What is read of an object to find out whose it is.
+#[derive(Default, Deserialize)]
+struct Owned {
+    metadata: ObjectMeta,
+}
+
+impl Owned {
+    fn owner(&self) -> Option<Owner> {
+        ChildMeta::new(&self.metadata).owner
+    }
+
+    /// What marks the child of a step as made by us.
+    fn token(&self) -> Option<&String> {
+        self.metadata.annotations.as_ref()?.get(names::ANNOTATION_LAUNCH_TOKEN)
+    }
+
+    /// The labels by which our watches find it.
+    fn labels(&self) -> Vec<(&String, &String)> {
+        let labels = self.metadata.labels.iter().flatten();
+        labels.filter(|(key, _)| key.starts_with(names::RESERVED_PREFIX)).collect()
+    }
 }
 
 /// What an object means that already has the name of a child.
-fn already_there(id: &ObjectId, owner_uid: &str, wanted: &Value, present: &Value) -> Executed {
-    let owner = |object: &Value| controller(object).map(|owner| (owner["kind"].clone(), owner["name"].clone()));
-    let token = |object: &Value| object["metadata"]["annotations"][names::ANNOTATION_LAUNCH_TOKEN].clone();
-    match controller(present).and_then(|owner| owner["uid"].as_str()) {
+fn already_there(id: &ObjectId, owner_uid: &str, wanted_text: &str, present: &Value) -> Executed {
+    let wanted: Owned = serde_json::from_str(wanted_text).unwrap_or_default();
+    let found = Owned::deserialize(present).unwrap_or_default();
+    match (found.owner(), wanted.owner()) {
         // Whoever may create objects can name our object as the owner.
-        Some(uid) if uid == owner_uid && token(present) != token(wanted) => {
+        (Some(owner), _) if owner.uid == owner_uid && found.token() != wanted.token() => {
             let check = Check::IsAbsent { id: id.clone(), owner_uid: owner_uid.to_owned() };
             Executed::Doubted(format!("{id} was made by somebody else"), vec![check])
         }
-        Some(uid) if uid == owner_uid => Executed::Done,
-        Some(_) if owner(present) == owner(wanted) => Executed::Leftover(id.clone()),
+        (Some(owner), _) if owner.uid == owner_uid => match is_as_sent(id.resource, wanted_text, present) {
+            true => Executed::Done,
+            // Once the cache shows it, it is decided upon.
+            false if found.labels() == wanted.labels() => Executed::Stale(format!("{id} was made by somebody else")),
+            false => Executed::Foreign(id.clone()),
+        },
+        (Some(owner), Some(wanted)) if owner.kind == wanted.kind && owner.name == wanted.name => {
+            Executed::Leftover(id.clone())
+        }
         _ => Executed::Foreign(id.clone()),
     }
+}
+
+/// Whether an object that claims to be our child runs what we would have it run: others may make pods under our names.
+fn is_as_sent(resource: Resource, wanted: &str, present: &Value) -> bool {
+    let wanted = || serde_json::from_str::<WatchedPod>(wanted).map(PodFacts::from).unwrap_or_default();
+    let present = || facts::<WatchedPod, PodFacts>(&to_raw_value(present).unwrap_or_default());
+    resource != Resource::Pod || wanted().programs.are_run_by(&present().programs)
 }
 
 /// Answers why a check does not hold, or nothing if it does.
@@ -241,4 +283,36 @@ where
         })
     };
     Ok(children.into_iter().filter(ours).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pod(owner_uid: &str, image: &str) -> Value {
+        json!({
+            "metadata": {
+                "name": "j-0", "labels": {"trainyard.dev/job": "j", "team": "a"},
+                "ownerReferences": [{"apiVersion": "v1", "kind": "TrainingJob", "name": "j", "uid": owner_uid, "controller": true}],
+            },
+            "spec": {"containers": [{"name": "c", "image": image}]},
+        })
+    }
+
+    #[test]
+    fn a_pod_under_our_name_is_ours_only_if_it_runs_what_was_sent() {
+        let id = ObjectId::new(Resource::Pod, "ns", "j-0");
+        let wanted = pod("u", "train:1").to_string();
+        let answer = |present: &Value| already_there(&id, "u", &wanted, present);
+        assert_eq!(answer(&pod("u", "mirror.example/train:1")), Executed::Done);
+        assert!(matches!(answer(&pod("u", "forged:1")), Executed::Stale(_)), "the cache will show it");
+        let mut hidden = pod("u", "forged:1");
+        hidden["metadata"]["labels"] = json!({});
+        assert_eq!(answer(&hidden), Executed::Foreign(id.clone()), "no cache will ever show it");
+        assert_eq!(answer(&pod("earlier", "train:1")), Executed::Leftover(id.clone()));
+        let mut strange = pod("u", "train:1");
+        strange["metadata"]["ownerReferences"] = json!([]);
+        assert_eq!(answer(&strange), Executed::Foreign(id.clone()));
+    }
 }

@@ -1,6 +1,7 @@
 //! What every kind's controller has in common: the door to the apiserver, caches, plans and how they are carried out.
 
 pub mod backoff;
+pub mod body;
 pub mod build;
 pub mod canonical;
 pub mod client;
@@ -20,6 +21,7 @@ pub mod pod;
 pub mod pod_state;
 pub mod port;
 pub mod problem;
+pub mod program;
 pub mod publish;
 pub mod reconcile;
 pub mod refusal;

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
+use super::body::Body;
 use super::index::ChildMeta;
 use super::port::{ObjectId, Resource};
 
@@ -138,7 +139,7 @@ pub enum Action {
         /// UID of the owner: a child of that name is ours only if its controller has this UID.
         owner_uid: String,
         /// The whole child.
-        object: Value,
+        object: Body,
     },
     /// Changes a child that is ours.
     Apply {
@@ -191,6 +192,15 @@ impl Action {
             | Action::Apply { id, .. }
             | Action::Put { id, .. }
             | Action::Delete { id, .. } => id,
+        }
+    }
+
+    /// About how many bytes are sent.
+    pub fn length(&self) -> usize {
+        match self {
+            Action::Create { object, .. } => object.length(),
+            // The operator's own words, or a deployment that goes alone.
+            Action::Apply { .. } | Action::Put { .. } | Action::Delete { .. } => 0,
         }
     }
 

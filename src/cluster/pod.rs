@@ -12,6 +12,7 @@ use serde::Deserialize;
 use super::container::{ContainerFacts, ContainerState, WatchedContainer};
 use super::guard::{lenient, watched_as};
 use super::index::{Child, ChildMeta};
+use super::program::{Programs, WatchedProgram};
 use crate::names;
 use crate::text::shorten;
 
@@ -31,6 +32,8 @@ pub struct PodFacts {
     pub launch_hash: String,
     /// Annotation: [`names::ANNOTATION_LAUNCH_TOKEN`] of the pod of a step.
     pub launch_token: String,
+    /// What its containers run.
+    pub programs: Programs,
     /// Label: revision that it serves.
     pub revision: i64,
     /// Whether it is in the endpoints of its Services (condition Ready).
@@ -113,6 +116,8 @@ pub struct WatchedPod {
 #[serde(rename_all = "camelCase", default)]
 struct WatchedSpec {
     node_name: Option<String>,
+    init_containers: Option<Vec<WatchedProgram>>,
+    containers: Option<Vec<WatchedProgram>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -173,6 +178,7 @@ impl From<WatchedPod> for PodFacts {
             ready,
             launch_hash: kept(annotations.get(names::ANNOTATION_LAUNCH_HASH).cloned()).unwrap_or_default(),
             launch_token: kept(annotations.get(names::ANNOTATION_LAUNCH_TOKEN).cloned()).unwrap_or_default(),
+            programs: Programs::new([spec.init_containers, spec.containers].into_iter().flatten().flatten()),
             delete_asked_at: delete_asked_at(&metadata),
             node: spec.node_name,
             addresses: status.pod_ips.into_iter().map(|address| address.ip).collect(),

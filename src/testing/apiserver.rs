@@ -41,10 +41,10 @@ impl ApiServer for World {
         Ok(found.map(|(_, object)| read(&text(object))).collect())
     }
 
-    async fn create(&self, resource: Resource, namespace: &str, object: &Value) -> Result<(), ApiError> {
-        let id = ObjectId::new(resource, namespace, json::text(object, "/metadata/name").unwrap_or_default());
+    async fn create(&self, id: &ObjectId, object: String) -> Result<(), ApiError> {
         self.arrive().await;
-        self.write(Verb::Create, &id, |state| state.create(&id, object))
+        let object: Value = serde_json::from_str(&object).expect("the operator sends JSON");
+        self.write(Verb::Create, id, |state| state.create(id, &object))
     }
 
     /// Knows every field whose name ends with OfTomorrow, and takes any other that is null for a mistake.
@@ -284,6 +284,9 @@ fn check_new(id: &ObjectId, object: &Value) -> Result<(), ApiError> {
     let is_label = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if id.name.is_empty() || id.name.len() > 63 || !id.name.chars().all(is_label) {
         return refuse("metadata.name is no DNS label");
+    }
+    if json::text(object, "/metadata/name") != Some(&id.name) {
+        return refuse("metadata.name is not the request's");
     }
     if json::text(object, "/metadata/namespace").is_some_and(|namespace| namespace != id.namespace) {
         return refuse("metadata.namespace is not the request's");

@@ -38,7 +38,7 @@ fn pod(name: &str, owner: &str) -> Value {
 }
 
 fn create(world: &World, object: &Value) -> Result<(), ApiError> {
-    block_on(world.create(Resource::Pod, "team", object))
+    block_on(world.create(&pod_id(&json::id(Resource::Pod, object).name), object.to_string()))
 }
 
 fn revision(world: &World, id: &ObjectId) -> String {
@@ -219,7 +219,10 @@ fn a_record_keeps_its_data_and_a_deployment_its_selector() {
     let record = json!({
         "apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": { "name": "r" }, "revision": 1, "data": { "a": 1 },
     });
-    let create = |resource, object: &Value| block_on(world.create(resource, "team", object));
+    let create = |resource, object: &Value| {
+        let id = ObjectId::new(resource, "team", &json::id(resource, object).name);
+        block_on(world.create(&id, object.to_string()))
+    };
     assert_eq!(create(Resource::ControllerRevision, &record), Ok(()));
     let labels = json!({ "matchLabels": { "x": "y" } });
     let mut deployment = json!({

@@ -1,13 +1,13 @@
 //! What a decision is made from, besides the job itself: its children as the caches have them, and what this process
 //! remembers of its own recent writes.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::api::TrainingJobStatus;
 use crate::api::conditions::{READY, holds};
+use crate::api::{MAX_NODES, TrainingJobStatus};
 use crate::cluster::ending::Endings;
 use crate::cluster::endpoints::{ServiceFacts, SliceFacts};
 use crate::cluster::index::ChildMeta;
@@ -49,9 +49,9 @@ pub struct Memory {
     pub launched_at: Option<Timestamp>,
     /// When a slice was last written.
     pub slices_written_at: Option<Timestamp>,
-    /// Attempt and rank of the pods that the cache has shown, of the newest attempt: one of them that is missing is lost,
-    /// even if the record that all were there was not written yet.
-    pub seen: BTreeSet<(u32, u32)>,
+    /// The pods that the cache has shown, by attempt and rank, from the attempt on record on: one of them that is missing is
+    /// lost, even if the record that all were there was not written yet.
+    pub seen: BTreeMap<(u32, u32), SeenPod>,
     /// Attempt, and its ranks that have ended well as the last decision counted them; status may not say so yet.
     pub succeeded: Option<(u32, String)>,
     /// Pods that are ending by themselves.
@@ -60,14 +60,32 @@ pub struct Memory {
     pub running_since: Option<Timestamp>,
 }
 
+/// A pod that the cache has shown.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SeenPod {
+    /// As it was last shown.
+    pub pod: Arc<PodFacts>,
+    /// Whether this process created it: then it is ours, whatever webhooks have made of it.
+    pub made: bool,
+}
+
 impl Memory {
-    /// Takes in what the caches show.
-    pub fn catch_up(&mut self, observed: &Observed, now: Timestamp) {
-        self.writes.catch_up(observed.children(), now);
-        self.seen.extend(observed.pods.iter().map(|pod| (pod.attempt, pod.rank)));
-        if let Some(&(newest, _)) = self.seen.last() {
-            self.seen = self.seen.split_off(&(newest, 0));
+    /// Takes in what the caches show of a job whose status has this attempt on record.
+    pub fn catch_up(&mut self, observed: &Observed, attempt: u32, now: Timestamp) {
+        let before = std::mem::take(&mut self.seen);
+        for pod in &observed.pods {
+            let known = before.get(&(pod.attempt, pod.rank)).filter(|seen| seen.pod.meta.uid == pod.meta.uid);
+            let made = known.is_some_and(|seen| seen.made) || self.writes.has_created(Resource::Pod, &pod.meta.name);
+            self.seen.insert((pod.attempt, pod.rank), SeenPod { pod: pod.clone(), made });
         }
+        // Others may make any number of pods under our names, so only what can be ours is remembered once it is gone.
+        for (place, seen) in
+            before.into_iter().filter(|((of, rank), _)| *of == attempt && *rank < MAX_NODES.unsigned_abs())
+        {
+            self.seen.entry(place).or_insert(seen);
+        }
+        self.seen = self.seen.split_off(&(attempt, 0));
+        self.writes.catch_up(observed.children(), now);
         self.ending.catch_up(observed.pods.iter().map(AsRef::as_ref), now);
         // A clock that was set back must not hold anything up: what lies in the future was just now.
         for moment in [&mut self.running_since, &mut self.slices_written_at] {

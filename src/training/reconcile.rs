@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::decide::decide;
 use super::events::events;
 use super::observe::{Memory, Observed};
-use super::status::{Situation, describe};
+use super::status::{Situation, describe, recorded_attempt};
 use crate::api::conditions::Seen;
 use crate::api::{TrainingJob, TrainingJobStatus};
 use crate::cluster::managed::{Managed, Said};
@@ -53,6 +53,6 @@ pub async fn reconcile<A: ApiServer>(
     if is_behind(job, memory) {
         return Ok(Reconciled::stale(now));
     }
-    memory.catch_up(observed, now);
+    memory.catch_up(observed, recorded_attempt(job), now);
     carry_out(api, job, memory, |memory| decide(job, observed, memory, now), now).await
 }

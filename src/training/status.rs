@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
 use crate::api::conditions::{self, FINISHED, READY, Seen, Standing, gist, set_standing, whole_second};
-use crate::api::{AttemptRecord, MAX_ATTEMPT_RECORDS, TrainingJobStatus};
+use crate::api::{AttemptRecord, MAX_ATTEMPT_RECORDS, TrainingJob, TrainingJobStatus};
 use crate::cluster::container::with_last_line;
 use crate::cluster::pod_state::Failure;
 use crate::cluster::problem::{Problem, told};
@@ -185,7 +185,11 @@ impl Situation {
     fn message(&self, status: &TrainingJobStatus) -> String {
         match self {
             Situation::Invalid(problems) => told(problems),
-            Situation::Refused(refusal) => refusal.told(" (a template can be edited while suspend is true)"),
+            Situation::Refused(refusal) => refusal.told(match status.start_time {
+                // Admission takes any edit as long as there has been no pod.
+                None => "",
+                Some(_) => " (a template can be edited while suspend is true)",
+            }),
             Situation::Starting { started: 0, nodes, why: None } => {
                 format!("starting {nodes} {}", pods(*nodes as usize))
             }
@@ -291,6 +295,11 @@ pub fn remember(status: &mut TrainingJobStatus, attempt: u32, failure: &Failure,
 /// What happened, with the last line of the log if it may be shown: most often the exception itself.
 pub fn summary(record: &AttemptRecord) -> String {
     with_last_line(&record.message, record.log_tail.as_deref())
+}
+
+/// The attempt in force: the one on record. The first is implied.
+pub fn recorded_attempt(job: &TrainingJob) -> u32 {
+    job.status.as_ref().and_then(|status| status.attempt).unwrap_or(1)
 }
 
 /// Whether the job is over.

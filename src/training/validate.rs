@@ -14,9 +14,12 @@ use crate::cluster::canonical;
 use crate::cluster::problem::{
     Problem, check_env, check_length, check_name, check_template_metadata, primary_container,
 };
+use crate::cluster::program::Programs;
 use crate::cluster::template_edit::check_outline;
 
 const DEFAULT_MAX_RESTARTS: i32 = 3;
+/// As in the CRD's schema.
+const MOST_RESTARTS: i32 = 1_000;
 const DEFAULT_BACKOFF: SignedDuration = SignedDuration::from_secs(1);
 const DEFAULT_MAX_BACKOFF: SignedDuration = SignedDuration::from_mins(5);
 const SHARED_MEMORY_PATH: &str = "/dev/shm";
@@ -57,6 +60,8 @@ pub struct ValidJob {
     /// Hash of what the user set of everything that pods are made from. Pods with another one were launched before an edit,
     /// which admission allows while the job is suspended.
     pub launch_hash: String,
+    /// What the template's containers run.
+    pub programs: Programs,
 }
 
 /// What the training container finds at /dev/shm.
@@ -109,8 +114,8 @@ pub fn validate(job: &TrainingJob) -> Result<ValidJob, Vec<Problem>> {
     let processes = check_processes(*processes_per_node, *framework, &mut problems);
     let policy = failure_policy.clone().unwrap_or_default();
     let max_restarts = policy.max_restarts.unwrap_or(DEFAULT_MAX_RESTARTS);
-    if max_restarts < 0 {
-        problems.push(Problem::new("spec.failurePolicy.maxRestarts", max_restarts, "set 0 or more"));
+    if !(0..=MOST_RESTARTS).contains(&max_restarts) {
+        problems.push(Problem::new("spec.failurePolicy.maxRestarts", max_restarts, "set a number from 0 to 1000"));
     }
     let backoff = policy.backoff.unwrap_or_default();
     for (field, value) in [
@@ -136,6 +141,7 @@ pub fn validate(job: &TrainingJob) -> Result<ValidJob, Vec<Problem>> {
     if !problems.is_empty() {
         return Err(problems);
     }
+    let programs = Programs::of_spec(&tree["spec"]);
     let launch_hash = launch_hash(*framework, nodes, *processes_per_node, shared_size, tree);
     Ok(ValidJob {
         name,
@@ -154,6 +160,7 @@ pub fn validate(job: &TrainingJob) -> Result<ValidJob, Vec<Problem>> {
         max_backoff: backoff.max.map_or(DEFAULT_MAX_BACKOFF, Duration::signed),
         failure_logs: failure_logs.unwrap_or(FailureLogs::Tail),
         launch_hash,
+        programs,
     })
 }
 

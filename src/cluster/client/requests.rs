@@ -35,9 +35,10 @@ pub(super) fn list(resource: Resource, namespace: &str, label: &str, value: &str
     build(Method::GET, &target, JSON, None)
 }
 
-pub(super) fn create(resource: Resource, namespace: &str, object: &Value) -> Built {
-    let path = resource.collection_path(namespace);
-    build(Method::POST, &format!("{path}?fieldValidation=Strict&fieldManager={OPERATOR}"), JSON, Some(object))
+pub(super) fn create(id: &ObjectId, object: String) -> Built {
+    let path = id.resource.collection_path(&id.namespace);
+    let target = format!("{path}?fieldValidation=Strict&fieldManager={OPERATOR}");
+    build_from_text(Method::POST, &target, JSON, object)
 }
 
 pub(super) fn dry_run_create(resource: Resource, namespace: &str, object: &Value) -> Built {
@@ -116,9 +117,14 @@ fn encoded(text: &str) -> String {
 }
 
 fn build(method: Method, target: &str, content_type: &str, body: Option<&Value>) -> Built {
-    let body = body.map(Value::to_string).unwrap_or_default().into_bytes();
+    build_from_text(method, target, content_type, body.map(Value::to_string).unwrap_or_default())
+}
+
+fn build_from_text(method: Method, target: &str, content_type: &str, body: String) -> Built {
     let request = Request::builder().method(method).uri(target).header(header::ACCEPT, JSON);
     let request = request.header(header::CONTENT_TYPE, content_type);
     // Fails only for a name that no URL can hold, and the apiserver would refuse that name too.
-    request.body(body).map_err(|error| ApiError::Refused(format!("no request can be made for {target}: {error}")))
+    request
+        .body(body.into_bytes())
+        .map_err(|error| ApiError::Refused(format!("no request can be made for {target}: {error}")))
 }

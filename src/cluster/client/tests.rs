@@ -93,7 +93,7 @@ async fn requests_have_the_shape_that_the_apiserver_expects() {
     };
 
     let fake = Fake::answering(201, json!({}));
-    fake.api.create(Resource::Pod, "train", &object).await.unwrap();
+    fake.api.create(&pod(), object.to_string()).await.unwrap();
     let line = "POST /api/v1/namespaces/train/pods?fieldValidation=Strict&fieldManager=trainyard";
     assert_eq!(fake.one(), sent(line, "application/json", object.clone()));
 
@@ -150,8 +150,7 @@ async fn what_is_gone_reads_as_none_and_is_deleted_already() {
     assert_eq!(gone.api.read(&pod()).await, Ok(None));
     assert_eq!(gone.api.delete(&pod(), "u", None).await, Ok(()));
     assert_eq!(gone.api.patch_status(&job(), &json!({})).await, Err(ApiError::NotFound(job())));
-    let object = json!({"metadata": {"name": "digits-0"}});
-    let created = gone.api.create(Resource::Pod, "train", &object).await;
+    let created = gone.api.create(&pod(), "{}".to_owned()).await;
     assert!(matches!(created, Err(ApiError::Refused(_))), "its namespace is gone: {created:?}");
 
     let another = "the UID in the precondition (u) does not match the UID in record (v)";
@@ -164,7 +163,7 @@ async fn what_is_gone_reads_as_none_and_is_deleted_already() {
 #[tokio::test]
 async fn no_answer_in_time_is_unavailable_and_counted() {
     let fake = Fake::new(200, json!({}), Duration::from_secs(60), LeaseGate::always());
-    let result = fake.api.create(Resource::Pod, "train", &json!({"metadata": {"name": "a"}})).await;
+    let result = fake.api.create(&pod(), "{}".to_owned()).await;
     assert_eq!(result, Err(ApiError::Unavailable("no answer within 500.0ms".to_owned())));
     let sample = r#"trainyard_api_requests_total{verb="Create",resource="Pod",outcome="Unavailable"} 1"#;
     let text = fake.metrics.text();
@@ -183,7 +182,7 @@ async fn without_the_lease_nothing_is_sent_but_reads() {
 
     let fake = Fake::new(200, json!({}), Duration::ZERO, gate);
     let (api, object) = (&fake.api, json!({"metadata": {"name": "a"}}));
-    assert_eq!(api.create(Resource::Pod, "train", &object).await, Err(ApiError::NotLeader));
+    assert_eq!(api.create(&pod(), "{}".to_owned()).await, Err(ApiError::NotLeader));
     assert_eq!(api.apply(Resource::Pod, "train", &object).await, Err(ApiError::NotLeader));
     assert_eq!(api.patch_status(&job(), &object).await, Err(ApiError::NotLeader));
     assert_eq!(api.delete(&pod(), "u", None).await, Err(ApiError::NotLeader));
@@ -198,14 +197,13 @@ async fn nothing_is_written_in_a_namespace_that_another_has_claimed() {
     let mut fake = Fake::answering(201, json!({}));
     let territory = Territory::of_cluster("trainyard-system");
     fake.api.territory = territory.clone();
-    let object = json!({"metadata": {"name": "a"}});
     territory.leave_alone(["train".to_owned()].into());
-    assert_eq!(fake.api.create(Resource::Pod, "train", &object).await, Err(ApiError::NotLeader));
+    assert_eq!(fake.api.create(&pod(), "{}".to_owned()).await, Err(ApiError::NotLeader));
     fake.api.publish_event(&job(), "u", &draft("note")).await;
     assert_eq!(*fake.sent.lock().unwrap(), []);
-    assert_eq!(fake.api.create(Resource::Pod, "serve", &object).await, Ok(()));
+    assert_eq!(fake.api.create(&ObjectId::new(Resource::Pod, "serve", "a"), "{}".to_owned()).await, Ok(()));
     territory.leave_alone([].into());
-    assert_eq!(fake.api.create(Resource::Pod, "train", &object).await, Ok(()));
+    assert_eq!(fake.api.create(&pod(), "{}".to_owned()).await, Ok(()));
 }
 
 #[tokio::test]

@@ -154,7 +154,7 @@ pub(super) fn forget(view: &View, judgement: &Judgement, plan: &mut Plan<ModelDe
 
 fn create(view: &View, resource: Resource, name: &str, object: Value) -> Action {
     let id = ObjectId::new(resource, &view.valid.namespace, name);
-    Action::Create { id, owner_uid: view.valid.uid.clone(), object }
+    Action::Create { id, owner_uid: view.valid.uid.clone(), object: object.into() }
 }
 
 fn apply(resource: Resource, child: &ChildMeta, object: Value) -> Action {

@@ -36,6 +36,80 @@ pub(super) fn delete_nth_pod(job: &ObjectId, nth: usize) -> Action {
     })
 }
 
+/// A user edits what may be edited at any time, also once the job has finished.
+pub(super) fn set_failure_logs(job: &ObjectId) -> Action {
+    Action::edit("log lines are wanted", job, |spec| spec["failureLogs"] = "Tail".into())
+}
+
+/// Under which name of a job's somebody makes a pod.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Forgery {
+    /// Of the attempt that would come next.
+    NextAttempt,
+    /// Of the last attempt that there can be.
+    LastAttempt,
+    /// Of a rank that the job does not have, in the attempt in force.
+    FurtherRank,
+}
+
+impl Forgery {
+    pub(super) const ALL: [Forgery; 3] = [Forgery::NextAttempt, Forgery::LastAttempt, Forgery::FurtherRank];
+}
+
+/// Somebody who may create pods makes one that claims to be the job's, with the hash of one of its pods or with another.
+pub(super) fn forge(job: &ObjectId, forgery: Forgery, with_hash: bool) -> Action {
+    let job = job.clone();
+    Action::deed(format!("forge a pod of {job}: {forgery:?}, hash {with_hash}"), move |world| {
+        let Some(uid) = uid_of(world, &job) else { return };
+        let pods = world.objects(Resource::Pod);
+        let model = pods.iter().find(|(_, pod)| json::controller_uid(pod) == Some(&uid)).map(|(_, pod)| pod);
+        let hash = model.and_then(|pod| pod["metadata"]["annotations"][names::ANNOTATION_LAUNCH_HASH].as_str());
+        let status = world.get(&job).map(|job| json::number(&job, "/status/attempt").unwrap_or(1) as u32);
+        let attempt = status.unwrap_or(1);
+        let (attempt, rank) = match forgery {
+            Forgery::NextAttempt => (attempt + 1, 0),
+            Forgery::LastAttempt => (9_999, 0),
+            Forgery::FurtherRank => (attempt, 900),
+        };
+        let name = names::pod(&job.name, &uid, names::ROLE_WORKER, rank, attempt);
+        let id = ObjectId::new(Resource::Pod, &job.namespace, &name);
+        if world.get(&id).is_some() {
+            return;
+        }
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {
+                "name": name, "namespace": job.namespace,
+                "labels": {
+                    names::LABEL_JOB: job.name, names::LABEL_RANK: rank.to_string(), names::LABEL_ATTEMPT: attempt.to_string(),
+                },
+                "annotations": { names::ANNOTATION_LAUNCH_HASH: hash.filter(|_| with_hash).unwrap_or("v1:forged") },
+                "ownerReferences": [{
+                    "apiVersion": "trainyard.dev/v1alpha1", "kind": "TrainingJob", "name": job.name, "uid": uid,
+                    "controller": true,
+                }],
+            },
+            "spec": { "containers": [{ "name": "trainer", "image": "example/forged:1" }] },
+        });
+        world.create_by_person(Resource::Pod, pod);
+    })
+}
+
+/// The hashes of all pods of a job become what an operator of another release has written, or go.
+pub(super) fn rewrite_hashes(job: &ObjectId, hash: &'static str) -> Action {
+    let job = job.clone();
+    Action::deed(format!("the pods of {job} have hash {hash:?}"), move |world| {
+        let Some(owner) = uid_of(world, &job) else { return };
+        for (id, pod) in world.objects(Resource::Pod) {
+            if json::controller_uid(&pod) == Some(&owner) {
+                world.change(Actor::Person, &id, |pod| {
+                    pod["metadata"]["annotations"][names::ANNOTATION_LAUNCH_HASH] = hash.into();
+                });
+            }
+        }
+    })
+}
+
 /// Somebody's object takes the name of a child that the job has yet to make; of a pod, that of rank 0 in an attempt. With
 /// the job's labels it looks like a child to a watch.
 pub(super) fn plant(resource: Resource, job: &ObjectId, attempt: u32, with_labels: bool) -> Action {

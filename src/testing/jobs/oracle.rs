@@ -22,6 +22,8 @@ pub(crate) struct JobOracle {
     jobs: BTreeMap<String, JobFacts>,
     /// UIDs of objects that a person put in the operator's way.
     strangers: BTreeSet<String>,
+    /// UIDs of pods that a person made under names of a job's: they are nobody's, whatever they claim.
+    forged: BTreeSet<String>,
     /// By how much the operator's clock may mislead it.
     clock_error: SignedDuration,
 }
@@ -31,7 +33,12 @@ const STATUS_WRITES_FOR_NOTHING: u64 = 10;
 
 impl Oracle for JobOracle {
     fn new(options: &SimOptions) -> Self {
-        JobOracle { jobs: BTreeMap::new(), strangers: BTreeSet::new(), clock_error: options.clock_error.abs() }
+        JobOracle {
+            jobs: BTreeMap::new(),
+            strangers: BTreeSet::new(),
+            forged: BTreeSet::new(),
+            clock_error: options.clock_error.abs(),
+        }
     }
 
     fn take_in(&mut self, _world: &World, _watches: &Watches, change: &Change) -> Verdict {
@@ -53,6 +60,13 @@ impl Oracle for JobOracle {
             });
         };
         let facts = self.jobs.entry(owner.to_owned()).or_default();
+        if change.created && change.by == Actor::Person {
+            self.forged.insert(uid.to_owned());
+        }
+        if self.forged.contains(uid) {
+            facts.stimuli += 1;
+            return Ok(());
+        }
         if change.created && change.id.resource == Resource::Pod {
             check_new_pod(facts, change).map_err(|what| format!("{} was created: {what}", change.id))?;
         }
@@ -91,6 +105,12 @@ impl JobOracle {
         ensure(observed == generation, || format!("observedGeneration is {observed:?} of {generation:?}"))?;
         for condition in ["Ready", "Reconciling", "Stalled"] {
             ensure(json::condition(job, condition).is_some(), || format!("it has no condition {condition}"))?;
+        }
+        for condition in job["status"]["conditions"].as_array().into_iter().flatten() {
+            let observed = json::number(condition, "/observedGeneration");
+            ensure(observed.is_none() || observed == generation, || {
+                format!("a condition speaks of another generation: {condition}")
+            })?;
         }
         let (written, stimuli) = (facts.status_writes, facts.stimuli);
         ensure(written <= stimuli + STATUS_WRITES_FOR_NOTHING, || {

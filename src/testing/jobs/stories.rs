@@ -30,6 +30,8 @@ pub(crate) struct Menu {
     pub(crate) suspends: bool,
     /// People who delete pods and jobs, and make jobs again.
     pub(crate) people: bool,
+    /// People who make pods under names of a job's children, and who edit the hashes of its pods.
+    pub(crate) forgers: bool,
     /// Quota spells, refusals, and somebody else's objects under our names.
     pub(crate) obstacles: bool,
     /// Errors of the apiserver, relists, frozen watches, kills by chance, a wrong clock.
@@ -50,6 +52,7 @@ impl Menu {
             sidecars: true,
             suspends: true,
             people: true,
+            forgers: true,
             obstacles: true,
             mishaps: true,
             rewound: &WATCHED,
@@ -64,6 +67,7 @@ impl Menu {
             timers: false,
             suspends: false,
             people: false,
+            forgers: false,
             obstacles: false,
             mishaps: false,
             rewound: &[],
@@ -147,6 +151,9 @@ fn acts_upon(dice: &mut Dice, menu: &Menu, job: &ObjectId, begin: SignedDuration
             at(dice, 200_000, acts::suspend(job, false));
         }
     }
+    if menu.timers && dice.random_bool(0.3) {
+        at(dice, 600_000, acts::set_failure_logs(job));
+    }
     if menu.people {
         for _ in 0..dice.random_range(0..=1) {
             let nth = dice.random_range(0..4);
@@ -157,6 +164,17 @@ fn acts_upon(dice: &mut Dice, menu: &Menu, job: &ObjectId, begin: SignedDuration
             1 => at(dice, 200_000, Action::delete_in_foreground(job)),
             2 | 3 => at(dice, 200_000, Action::recreate(job)),
             _ => {}
+        }
+    }
+    if menu.forgers {
+        for _ in 0..dice.random_range(0..=2) {
+            let forgery = acts::Forgery::ALL[dice.random_range(0..acts::Forgery::ALL.len())];
+            let with_hash = dice.random_bool(0.5);
+            at(dice, 200_000, acts::forge(job, forgery, with_hash));
+        }
+        if dice.random_bool(0.2) {
+            let hash = ["", "5jhxpgtgb2", "v2:rbgxprjftibqmjzj"][dice.random_range(0..3)];
+            at(dice, 200_000, acts::rewrite_hashes(job, hash));
         }
     }
     if menu.obstacles && dice.random_bool(0.15) {

@@ -195,7 +195,8 @@ impl<'a, const MISTAKE: u8> Visit<'a, MISTAKE> {
         for rank in ranks {
             let name = names::pod(&self.key.name, self.uid, names::ROLE_WORKER, rank, self.attempt);
             let pod = self.build(&name, rank);
-            match self.api.create(Resource::Pod, &self.key.namespace, &pod).await {
+            let id = ObjectId::new(Resource::Pod, &self.key.namespace, &name);
+            match self.api.create(&id, pod.to_string()).await {
                 Err(ApiError::AlreadyExists(id)) => {
                     let other = self.api.read(&id).await?.unwrap_or_default();
                     if json::controller_uid(&other) != Some(self.uid) {

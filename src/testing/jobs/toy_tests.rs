@@ -8,7 +8,7 @@ use crate::testing::toys::toy_tests;
 /// What the toy can do. It believes in its cache of pods.
 fn toy_menu() -> Menu {
     let rewound = &[Resource::TrainingJob];
-    Menu { frameworks: &["none"], timers: false, suspends: false, rewound, ..Menu::everything() }
+    Menu { frameworks: &["none"], timers: false, suspends: false, forgers: false, rewound, ..Menu::everything() }
 }
 
 fn calm_menu() -> Menu {

@@ -1,9 +1,12 @@
 //! The pod of one rank in one attempt.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::{common_labels, env, owner_reference};
 use crate::api::FailureLogs;
+use crate::cluster::body::Blueprint;
 use crate::cluster::build::merged;
 use crate::cluster::template_edit::{containers_named, explain_failures, prepend_env, push, set, set_default};
 use crate::names;
@@ -26,7 +29,7 @@ pub fn build_pod(job: &ValidJob, template: &Value, rank: u32, attempt: u32) -> V
         }
     }
     edit_container(job, template, &mut spec, rank, attempt);
-    json!({
+    let mut pod = json!({
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
@@ -38,8 +41,28 @@ pub fn build_pod(job: &ValidJob, template: &Value, rank: u32, attempt: u32) -> V
             })),
             "ownerReferences": [owner_reference(job)],
         },
-        "spec": spec,
-    })
+    });
+    // Moved, as a copy of a large template would cost as much again.
+    pod["spec"] = spec;
+    pod
+}
+
+/// A pod that is built when it is sent.
+#[derive(Debug)]
+pub(crate) struct PodBlueprint {
+    pub(crate) job: Arc<ValidJob>,
+    pub(crate) rank: u32,
+    pub(crate) attempt: u32,
+}
+
+impl Blueprint for PodBlueprint {
+    fn build(&self) -> Value {
+        build_pod(&self.job, &self.job.template.parse(), self.rank, self.attempt)
+    }
+
+    fn length(&self) -> usize {
+        self.job.template.text().len()
+    }
 }
 
 fn labels(job: &ValidJob, template: &Value, rank: u32, attempt: u32) -> Value {

@@ -4,13 +4,13 @@ use jiff::Timestamp;
 
 use super::launch;
 use super::stop::delete_pod;
-use crate::api::{Duration, TrainingJob, TrainingJobStatus};
+use crate::api::{Duration, TrainingJob, TrainingJobStatus, conditions};
 use crate::cluster::index::ChildMeta;
 use crate::cluster::plan::{Action, Plan, Publish, earliest};
 use crate::cluster::port::Resource;
 use crate::training::observe::{Memory, Observed};
 
-/// Tidies up. The outcome is on record and never changes; only `observedGeneration` follows later edits.
+/// Tidies up. The outcome is on record and never changes; only `observedGeneration`, of each condition too, follows later edits.
 pub(super) fn tidy(
     job: &TrainingJob,
     mut status: TrainingJobStatus,
@@ -19,6 +19,7 @@ pub(super) fn tidy(
     now: Timestamp,
 ) -> Plan<TrainingJobStatus> {
     status.observed_generation = job.metadata.generation;
+    conditions::observe(&mut status.conditions, job.metadata.generation);
     let finished = status.finish_time.as_ref().map_or(now, |time| time.0);
     let due = |after: Option<Duration>| after.and_then(|after| finished.checked_add(after.signed()).ok());
     let (pods_due, job_due) = (due(job.spec.pods_after_finished), due(job.spec.delete_after_finished));

@@ -1,11 +1,14 @@
 //! Launching the attempt in force, and telling its pods each other's addresses.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 
-use super::outcome;
 use super::view::View;
+use super::{outcome, stop};
 use crate::api::TrainingJobStatus;
 use crate::api::conditions;
+use crate::cluster::body::Body;
 use crate::cluster::endpoints::{EndpointFacts, SliceFacts};
 use crate::cluster::plan::{Action, Plan};
 use crate::cluster::pod_state::PodState;
@@ -13,14 +16,14 @@ use crate::cluster::port::{ObjectId, Resource};
 use crate::cluster::refusal::Refusal;
 use crate::cluster::waiting;
 use crate::names::{self, AddressFamily};
-use crate::training::build::{pod::build_pod, service};
+use crate::training::build::{pod::PodBlueprint, service};
 use crate::training::status::{SUSPENDED, Situation};
 use crate::training::validate::ValidJob;
 
 /// Addresses that come one by one are written in waves, at most this often.
 const SLICE_INTERVAL: SignedDuration = SignedDuration::from_millis(500);
 
-/// Most pods created in one reconcile; more follow in the next. Bounds what a large template costs in memory.
+/// Most pods created in one reconcile; more follow in the next, so that an edit or a deletion is seen in between.
 const MOST_CREATES: usize = 128;
 
 /// Creates what the attempt lacks, publishes host names, and says how far it is.
@@ -48,6 +51,11 @@ pub(super) fn launch(view: &View) -> Plan<TrainingJobStatus> {
         }
         actions.extend(creations(view));
     }
+    let strangers = stop::deletions_of_strangers(view);
+    if !strangers.is_empty() {
+        checks.push(view.job_is_current());
+        actions.extend(strangers);
+    }
     let more_to_create = (view.missing.len() > MOST_CREATES && refusal.is_none()).then_some(view.now);
     let mut plan = view.say(&situation(view, refusal));
     for at in [wake_at, refusal.map(|refusal| refusal.until), view.memory.writes.doubt_at(), more_to_create] {
@@ -63,7 +71,7 @@ pub(super) fn launch(view: &View) -> Plan<TrainingJobStatus> {
 fn rest(view: &View) -> Plan<TrainingJobStatus> {
     let mut plan = view.say_suspended(&Situation::Suspended);
     if !conditions::holds(&view.status.conditions, SUSPENDED) {
-        plan.checks.push(view.pods_are_gone(view.attempt + 1, Vec::new()));
+        plan.checks.push(view.pods_are_gone(view.attempt.saturating_add(1), Vec::new()));
     }
     plan
 }
@@ -89,14 +97,14 @@ fn situation(view: &View, refusal: Option<&Refusal>) -> Situation {
 
 /// The pods that are missing, by rank, as many as one reconcile may create.
 fn creations(view: &View) -> impl Iterator<Item = Action> {
-    let template = view.valid.template.parse();
+    let job = Arc::new(view.valid.clone());
     view.missing.iter().take(MOST_CREATES).map(move |&rank| {
-        let pod = build_pod(view.valid, &template, rank, view.attempt);
-        create(view.valid, Resource::Pod, &view.pod_name(rank), pod)
+        let pod = PodBlueprint { job: job.clone(), rank, attempt: view.attempt };
+        create(view.valid, Resource::Pod, &view.pod_name(rank), Body::Later(Arc::new(pod)))
     })
 }
 
-fn create(job: &ValidJob, resource: Resource, name: &str, object: serde_json::Value) -> Action {
+fn create(job: &ValidJob, resource: Resource, name: &str, object: Body) -> Action {
     Action::Create { id: ObjectId::new(resource, &job.namespace, name), owner_uid: job.uid.clone(), object }
 }
 
@@ -111,7 +119,7 @@ fn name_writes(view: &View) -> (Vec<Action>, Option<Timestamp>) {
     let has_service =
         view.observed.service.is_some() || view.memory.writes.has_created(Resource::Service, &service_name);
     let mut actions: Vec<Action> = (!has_service)
-        .then(|| create(job, Resource::Service, &service_name, service::build_service(job)))
+        .then(|| create(job, Resource::Service, &service_name, service::build_service(job).into()))
         .into_iter()
         .collect();
     let leader_has_address =
@@ -144,7 +152,7 @@ fn slice_write(view: &View, family: AddressFamily, wanted: &[EndpointFacts]) -> 
         Some(slice) if slice.endpoints == wanted || view.memory.awaits(slice) => None,
         Some(slice) => Some(change_slice(slice, family, wanted)),
         None if wanted.is_empty() || view.memory.writes.has_created(Resource::EndpointSlice, &name) => None,
-        None => Some(create(job, Resource::EndpointSlice, &name, service::build_slice(job, family, wanted))),
+        None => Some(create(job, Resource::EndpointSlice, &name, service::build_slice(job, family, wanted).into())),
     }
 }
 

@@ -8,7 +8,8 @@
 //! 4. the attempt in force is judged: it may have succeeded, failed, or run out of time; if it still goes on and the
 //!    job is suspended, it is left behind too;
 //! 5. what is left of older attempts is stopped, names in DNS first ([`stop`]);
-//! 6. a suspended job rests; any other has its attempt launched and its host names published ([`launch`]).
+//! 6. pods that others made under our names are removed ([`stop`]);
+//! 7. a suspended job rests; any other has its attempt launched and its host names published ([`launch`]).
 //!
 //! Invariant: raising the attempt is a plan of its own, a status and no actions. The next reconcile sees the raised
 //! number and only then acts on it, so whatever crash comes in between, pods of two attempts never run together.
@@ -54,11 +55,16 @@ pub fn decide(job: &TrainingJob, observed: &Observed, memory: &Memory, now: Time
         Err(problems) => return say(job, status, &Situation::Invalid(problems), memory, now),
     };
     let view = View::new(job, &valid, &status, observed, memory, now);
-    outcome::leave_edited(&view)
+    let mut plan = outcome::leave_edited(&view)
         .or_else(|| outcome::judge(&view))
         .or_else(|| outcome::leave_suspended(&view))
         .or_else(|| stop::stop_older(&view))
-        .unwrap_or_else(|| launch::launch(&view))
+        .or_else(|| stop::remove_strangers(&view))
+        .unwrap_or_else(|| launch::launch(&view));
+    if !plan.actions.is_empty() && view.may_be_outdated() && !plan.checks.contains(&view.job_is_current()) {
+        plan.checks.insert(0, view.job_is_current());
+    }
+    plan
 }
 
 /// A plan that only brings the status up to a situation.

@@ -70,11 +70,9 @@ pub(super) fn deadline(view: &View) -> Option<Timestamp> {
     view.started_at()?.checked_add(view.valid.active_deadline?).ok()
 }
 
-/// Ranks whose pod was there once, by the record that all of the attempt's were or by our own memory.
+/// Ranks whose pod was there once and is not any more.
 fn vanished(view: &View) -> Vec<u32> {
-    let launched = view.status.launched_attempt.unwrap_or(0) >= view.attempt;
-    let was_there = |rank: &u32| launched || view.memory.seen.contains(&(view.attempt, *rank));
-    view.missing.iter().copied().filter(was_there).collect()
+    view.missing.iter().copied().filter(|rank| view.was_there(*rank)).collect()
 }
 
 /// Fails the job, or raises the attempt if restarts are left.

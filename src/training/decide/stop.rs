@@ -1,5 +1,7 @@
 //! Stopping what is left of older attempts.
 
+use std::sync::Arc;
+
 use super::view::View;
 use super::{launch, outcome};
 use crate::api::TrainingJobStatus;
@@ -44,6 +46,32 @@ pub(super) fn stop_older(view: &View) -> Option<Plan<TrainingJobStatus>> {
     }
     plan.actions = actions;
     Some(plan)
+}
+
+/// Removes pods that somebody else made under names of the attempt in force; answers until the last of them is gone. They
+/// claim to be the job's, and nothing else under that name can be launched.
+pub(super) fn remove_strangers(view: &View) -> Option<Plan<TrainingJobStatus>> {
+    let in_the_way = |pod: &&&Arc<PodFacts>| view.valid.suspended || pod.rank < view.valid.nodes;
+    let stranger = view.strangers.iter().find(in_the_way)?;
+    let why = format!("pod {} was not made by the operator, and is being removed", stranger.meta.name);
+    let mut plan = match view.valid.suspended {
+        true => view.say_suspended(&Situation::Suspending { left: view.strangers.len() }),
+        false => {
+            let started = view.count_started();
+            view.say(&Situation::Starting { started, nodes: view.valid.nodes, why: Some(why) })
+        }
+    };
+    plan.actions = deletions_of_strangers(view);
+    if !plan.actions.is_empty() {
+        plan.checks.push(view.job_is_current());
+    }
+    Some(plan.waking_at(outcome::deadline(view)))
+}
+
+/// Deletes the pods that somebody else made under names of the attempt in force.
+pub(super) fn deletions_of_strangers(view: &View) -> Vec<Action> {
+    let removing = view.strangers.iter().filter(|pod| pod.delete_asked_at.is_none());
+    removing.map(|pod| delete_pod(pod)).collect()
 }
 
 /// Deletes a pod with the grace period of its own.

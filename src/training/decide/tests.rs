@@ -1,5 +1,6 @@
 //! Tables of decisions: what is there, and what the plan then is.
 
+mod any;
 mod case;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use crate::cluster::container::{ContainerState, Ended};
 use crate::cluster::plan::{Action, Check};
 use crate::cluster::pod::Phase;
 use crate::cluster::port::{ObjectId, Resource};
+use crate::cluster::program::Programs;
 use crate::cluster::refusal::{Refusal, RefusalKind};
 use crate::names::{self, AddressFamily};
 use crate::training::status::{COMPLETE, FAILED, SUSPENDED};
@@ -117,6 +119,27 @@ fn a_finished_job_is_tidied_up_and_nothing_else() {
 }
 
 #[test]
+fn an_edit_of_a_finished_job_is_observed_by_every_condition_in_one_write() {
+    for exit_code in [0, 1] {
+        let spec = json!({"failurePolicy": {"maxRestarts": 0}});
+        let mut case = Case::new(spec).ended(0, 1, exit_code, 5).at(seconds(9));
+        let finished = case.plan().status;
+        case = case.status(|old| *old = finished.clone());
+        assert_eq!(case.plan().status, finished, "nothing is left to be written");
+        case.job.metadata.generation = Some(2);
+        let plan = case.plan();
+        assert_eq!((plan.status.observed_generation, plan.publish), (Some(2), Publish::Now));
+        let of_old = plan.status.conditions.iter().find(|condition| condition.observed_generation != Some(2));
+        assert_eq!(of_old, None);
+        let expected = TrainingJobStatus { observed_generation: Some(2), conditions: Vec::new(), ..finished.clone() };
+        assert_eq!(TrainingJobStatus { conditions: Vec::new(), ..plan.status.clone() }, expected);
+        assert_eq!(conditions::gist(&plan.status.conditions), conditions::gist(&finished.conditions));
+        case = case.status(|old| *old = plan.status.clone());
+        assert_eq!(case.plan().status, plan.status, "one write");
+    }
+}
+
+#[test]
 fn a_failed_rank_raises_the_attempt_in_a_step_of_its_own() {
     let case = Case::new(json!({"nodes": 2})).ended(0, 1, 1, 10).running(1, 1).slice(1, 0..2);
     let settling = case.plan();
@@ -150,7 +173,7 @@ fn an_older_attempt_leaves_dns_first_and_is_gone_before_the_next_one_starts() {
     let about_to_end = Some(ContainerState::Ended(Ended { exit_code: 1, ..Ended::default() }));
     let case = Case::new(json!({"nodes": 2})).ended(0, 1, 1, 10).pod(1, 1, Phase::Running, about_to_end);
     let mut case = raised(case.slice(1, 0..0)).at(seconds(20));
-    case.memory.catch_up(&case.observed, case.now);
+    case.memory.catch_up(&case.observed, 2, case.now);
     let plan = case.plan();
     assert!(short(&plan).is_empty(), "it is waited for, and kept for its log");
     assert_eq!(plan.wake_at, Some(seconds(80)));
@@ -237,6 +260,65 @@ fn a_hash_that_is_stripped_or_of_another_release_is_no_edit() {
         let plan = case.plan();
         assert_eq!((plan.status.attempt, ready(&plan), short(&plan).len()), (Some(1), "Running", 0), "{kept:?}");
     }
+}
+
+/// A pod under the name of a child, made by somebody else.
+fn forged(case: Case, rank: u32, attempt: u32, exit_code: i32) -> Case {
+    let mut case = case.ended(rank, attempt, exit_code, 5);
+    let forged = Arc::make_mut(case.observed.pods.last_mut().unwrap());
+    forged.programs = Programs::of_spec(&json!({"containers": [{"name": "c", "image": "forged"}]}));
+    case
+}
+
+#[test]
+fn a_pod_of_an_attempt_that_is_not_on_record_counts_for_nothing() {
+    for (attempt, exit_code) in [(2, 0), (2, 1), (9_999, 0), (u32::MAX, 1)] {
+        // Even what looks just like ours.
+        let case = Case::new(json!({})).running(0, 1).ended(0, attempt, exit_code, 5);
+        let plan = case.plan();
+        assert_eq!((plan.status.attempt, ready(&plan), short(&plan).len()), (Some(1), "Running", 0), "{attempt}");
+        assert_eq!((&plan.status.results, plan.status.restarts), (&None, Some(0)));
+    }
+    let plan = Case::new(json!({"nodes": 2})).running(0, 1).running(0, 2).slice(1, 0..1).plan();
+    assert_eq!(short(&plan), ["+Pod 1-1"]);
+    assert_eq!(plan.checks.len(), 1, "our copy of the job may be an old one: {:?}", plan.checks);
+    let case = Case::new(json!({"nodes": 2})).running(0, 1).running(1, 1).running(0, 2).slice(1, 0..1);
+    let plan = case.plan();
+    assert_eq!(short(&plan), ["~EndpointSlice 2"]);
+    assert!(matches!(plan.checks[..], [Check::OwnerIsCurrent { .. }]), "{:?}", plan.checks);
+}
+
+#[test]
+fn a_pod_of_the_attempt_in_force_that_runs_something_else_is_removed() {
+    let raised = |case: Case| case.status(|status| status.attempt = Some(2));
+    for exit_code in [0, 1] {
+        let mut case = forged(raised(Case::new(json!({}))), 0, 2, exit_code);
+        let plan = case.plan();
+        assert_eq!((plan.status.attempt, ready(&plan)), (Some(2), "Waiting"));
+        assert!(plan.status.message.as_ref().unwrap().contains("was not made by the operator"), "{plan:?}");
+        assert_eq!(short(&plan), ["-Pod 0-2"]);
+        assert!(matches!(plan.checks[..], [Check::OwnerIsCurrent { .. }]));
+        Arc::make_mut(&mut case.observed.pods[0]).delete_asked_at = Some(seconds(0));
+        assert_eq!(short(&case.plan()), [""; 0], "its name is not free yet");
+        case.memory.catch_up(&case.observed, 2, seconds(0));
+        case.observed.pods.clear();
+        assert_eq!(short(&case.plan()), ["+Pod 0-2"], "it was none of ours, so none of ours is lost");
+    }
+
+    // What this process has created is ours, whatever a webhook has made of it; and so is all of an attempt that was launched.
+    let mut case = forged(Case::new(json!({})), 0, 1, 0);
+    case.memory.writes.note_created(Resource::Pod, &names::pod("j", UID, names::ROLE_WORKER, 0, 1), seconds(0));
+    case.memory.catch_up(&case.observed, 1, seconds(0));
+    assert!(holds(&case.plan(), COMPLETE));
+    let launched = forged(Case::new(json!({})), 0, 1, 0).status(|status| status.launched_attempt = Some(1));
+    assert!(holds(&launched.plan(), COMPLETE));
+
+    // A rank that the job does not have.
+    let plan = forged(Case::new(json!({})).running(0, 1), 7, 1, 1).plan();
+    assert_eq!((ready(&plan), short(&plan)), ("Running", vec!["-Pod 7-1".to_owned()]));
+
+    let suspended = forged(Case::new(json!({"suspend": true})), 0, 1, 0).plan();
+    assert_eq!((ready(&suspended), short(&suspended)), ("Suspending", vec!["-Pod 0-1".to_owned()]));
 }
 
 #[test]

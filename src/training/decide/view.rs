@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::conditions::{self, Seen};
 use crate::api::{PodCounts, TrainingJob, TrainingJobStatus};
+use crate::cluster::endpoints::EndpointFacts;
 use crate::cluster::plan::{Check, Plan};
 use crate::cluster::pod::PodFacts;
 use crate::cluster::pod_state::{PodState, by_rank, pod_state};
@@ -36,6 +37,8 @@ pub(super) struct View<'a> {
     pub(super) missing: Vec<u32>,
     /// Ranks of it that we created and no cache shows yet.
     pub(super) unseen: u32,
+    /// Pods under names of that attempt that were not made by the operator.
+    pub(super) strangers: Vec<&'a Arc<PodFacts>>,
 }
 
 /// A pod of the attempt in force and what it means.
@@ -53,12 +56,16 @@ impl<'a> View<'a> {
         memory: &'a Memory,
         now: Timestamp,
     ) -> Self {
-        // A cache of the job may lag behind the pods': the attempt in force is the newest that anything tells of.
-        let newest_label = observed.pods.iter().map(|pod| pod.attempt).max().unwrap_or(1);
-        let attempt = status.attempt.unwrap_or(1).max(newest_label);
+        // The record, and no label: an attempt is on record before its pods are made, so a pod of a later one is nobody's.
+        let attempt = status::recorded_attempt(job);
+        let launched = status.launched_attempt.is_some_and(|launched| launched >= attempt);
+        let of_attempt = observed.pods.iter().filter(|pod| pod.attempt == attempt);
+        let (ours, strangers): (Vec<_>, Vec<_>) =
+            of_attempt.partition(|pod| pod.rank < valid.nodes && (launched || is_ours(valid, memory, pod)));
+        let taken: BTreeSet<u32> = strangers.iter().map(|stranger| stranger.rank).collect();
         let mut succeeded = remembered(valid, status, memory, attempt);
         let mut ranks: Vec<Rank> = Vec::new();
-        for pod in observed.pods.iter().filter(|pod| pod.attempt == attempt) {
+        for pod in ours {
             // Once ended well is ended well: what a later deletion makes of the pod's clocks changes nothing.
             let state = match succeeded.contains(&pod.rank) {
                 true => PodState::Succeeded,
@@ -74,7 +81,7 @@ impl<'a> View<'a> {
         let mut unseen = 0;
         for rank in 0..valid.nodes {
             let seen = ranks.binary_search_by_key(&rank, |seen| seen.pod.rank).is_ok();
-            if seen || succeeded.contains(&rank) {
+            if seen || taken.contains(&rank) || succeeded.contains(&rank) {
                 continue;
             }
             if memory.writes.has_created(Resource::Pod, &pod_name(valid, rank, attempt)) {
@@ -83,7 +90,7 @@ impl<'a> View<'a> {
                 missing.push(rank);
             }
         }
-        View { job, valid, status, observed, memory, now, attempt, ranks, succeeded, missing, unseen }
+        View { job, valid, status, observed, memory, now, attempt, ranks, succeeded, missing, unseen, strangers }
     }
 
     /// Name of a rank's pod in the attempt in force.
@@ -95,6 +102,23 @@ impl<'a> View<'a> {
     pub(super) fn older(&self) -> impl Iterator<Item = &'a Arc<PodFacts>> {
         let attempt = self.attempt;
         self.observed.pods.iter().filter(move |pod| pod.attempt < attempt)
+    }
+
+    /// Whether a rank's pod of the attempt in force was there once, by the record that all of them were or by our memory.
+    pub(super) fn was_there(&self, rank: u32) -> bool {
+        let launched = self.status.launched_attempt.unwrap_or(0) >= self.attempt;
+        let seen = self.memory.seen.get(&(self.attempt, rank));
+        launched || seen.is_some_and(|seen| is_ours(self.valid, self.memory, &seen.pod))
+    }
+
+    /// Whether anything is seen of a later attempt than the one on record. Most likely somebody else made it; but our copy
+    /// of the job may be an old one.
+    pub(super) fn may_be_outdated(&self) -> bool {
+        let later = |endpoint: &EndpointFacts| {
+            endpoint.hostname.rsplit('-').next().and_then(|attempt| attempt.parse().ok()).unwrap_or(0) > self.attempt
+        };
+        self.observed.pods.iter().any(|pod| pod.attempt > self.attempt)
+            || self.observed.slices.iter().any(|slice| slice.endpoints.iter().any(later))
     }
 
     /// How many pods are in a state.
@@ -135,7 +159,7 @@ impl<'a> View<'a> {
         let mut status = self.status.clone();
         status.attempt = Some(self.attempt);
         status.restarts = Some(self.restarts());
-        if self.missing.is_empty() && self.unseen == 0 {
+        if self.missing.is_empty() && self.unseen == 0 && self.strangers.is_empty() {
             status.launched_attempt = Some(self.attempt);
             status.retry_time = None;
         }
@@ -206,6 +230,13 @@ impl<'a> View<'a> {
             && conditions::find(&self.status.conditions, conditions::READY)
                 .is_some_and(|ready| ready.reason == status::State::Restarting.as_str())
     }
+}
+
+/// Whether a pod under the name of the attempt in force was made by the operator: by this process, as far as it remembers,
+/// or by one before it, which made pods that run what the job's template says.
+fn is_ours(job: &ValidJob, memory: &Memory, pod: &PodFacts) -> bool {
+    let seen = memory.seen.get(&(pod.attempt, pod.rank)).filter(|seen| seen.pod.meta.uid == pod.meta.uid);
+    seen.is_some_and(|seen| seen.made) || job.programs.are_run_by(&pod.programs)
 }
 
 /// Ranks of an attempt that ended well, by the record and by our own memory, which may be ahead of it.

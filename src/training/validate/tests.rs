@@ -31,6 +31,7 @@ fn each_problem_names_field_value_and_remedy() {
         ("leading digit", |j| j["metadata"]["name"] = "1st".into(), "metadata.name", "1st"),
         ("64 characters", |j| j["metadata"]["name"] = "a".repeat(64).into(), "metadata.name", "aaa"),
         ("restarts", |j| j["spec"]["failurePolicy"] = json!({"maxRestarts": -1}), "maxRestarts", "-1"),
+        ("many restarts", |j| j["spec"]["failurePolicy"] = json!({"maxRestarts": 1001}), "maxRestarts", "1001"),
         ("processes", |j| j["spec"]["processesPerNode"] = 0.into(), "spec.processesPerNode", "0"),
         ("deadline", |j| j["spec"]["activeDeadline"] = "-5s".into(), "spec.activeDeadline", "negative"),
         (

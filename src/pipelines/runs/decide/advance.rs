@@ -286,7 +286,7 @@ fn make(view: &View, prepared: &Prepared, mut creations: Vec<Creation>, checks: 
         let id = view.id(Resource::PersistentVolumeClaim, &view.maker().claim_name(files));
         let is_there = view.observed.claim.is_some() || view.memory.writes.has_created(id.resource, &id.name);
         if !is_there && creations.iter().any(needs_files) {
-            actions.push(Action::Create { id, owner_uid: view.maker().uid.to_owned(), object });
+            actions.push(Action::Create { id, owner_uid: view.maker().uid.to_owned(), object: object.into() });
         }
     }
     if !creations.is_empty() {

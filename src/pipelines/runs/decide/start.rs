@@ -43,7 +43,7 @@ pub(super) fn start(view: &View) -> Plan<PipelineRunStatus> {
     let again = view.memory.pipeline.as_ref().map(|read| read.due_at());
     match record(view) {
         Ok(record) => {
-            let object = build_record(view.maker(), &record);
+            let object = build_record(view.maker(), &record).into();
             let owner_uid = view.maker().uid.to_owned();
             let mut plan = Plan::status_only(unchanged(), Publish::Now);
             plan.checks.push(view.run_is_current());

@@ -148,10 +148,10 @@ fn action(view: &View, prepared: &Prepared, step: &ValidStep, number: u32) -> Re
     let name = child_name(view, step, number);
     let token = view.memory.secret.token(&name);
     let attempt = Attempt { run, pipeline: &prepared.pipeline, step: &step.name, number, token: &token };
-    let create = |resource, name: &str, object| Action::Create {
+    let create = |resource, name: &str, object: Value| Action::Create {
         id: ObjectId::new(resource, run.namespace, name),
         owner_uid: run.uid.to_owned(),
-        object,
+        object: object.into(),
     };
     match &step.work {
         Work::Run { template, container } => {

@@ -160,7 +160,7 @@ pub(super) fn short(plan: &Plan<ModelDeploymentStatus>) -> String {
         None => String::new(),
     };
     let told = plan.actions.iter().map(|action| match action {
-        Action::Create { object, .. } => format!("+{}{}", name(action), replicas(object)),
+        Action::Create { object, .. } => format!("+{}{}", name(action), replicas(&object.object())),
         Action::Apply { object, .. } => format!("={}{}", name(action), replicas(object)),
         Action::Put { .. } => format!("!{}", name(action)),
         Action::Delete { .. } => format!("-{}", name(action)),

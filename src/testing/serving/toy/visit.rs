@@ -103,7 +103,7 @@ impl<const MISTAKE: u8> Visit<'_, MISTAKE> {
             None => next,
         };
         let record = build::record(self.owner, number, &content);
-        self.api.create(Resource::ControllerRevision, &self.key.namespace, &record).await?;
+        self.create(Resource::ControllerRevision, &record).await?;
         records.insert(number, record);
         Ok(number)
     }
@@ -155,7 +155,7 @@ impl<const MISTAKE: u8> Visit<'_, MISTAKE> {
             service["spec"]["selector"] = json!({ names::LABEL_DEPLOYMENT: &self.key.name });
         }
         match self.api.read(&id).await? {
-            None => self.api.create(Resource::Service, namespace, &service).await?,
+            None => self.create(Resource::Service, &service).await?,
             Some(present) if json::controller_uid(&present) == Some(json::uid(self.owner)) => {}
             // A leftover of a past life goes by itself.
             Some(present) if json::controller_uid(&present).is_some() => return Ok(Some("a leftover".to_owned())),
@@ -170,7 +170,7 @@ impl<const MISTAKE: u8> Visit<'_, MISTAKE> {
         let id = json::id(Resource::PodDisruptionBudget, &budget);
         let id = ObjectId::new(id.resource, namespace, &id.name);
         match self.api.read(&id).await? {
-            None if self.room().replicas > 1 => self.api.create(id.resource, namespace, &budget).await?,
+            None if self.room().replicas > 1 => self.create(id.resource, &budget).await?,
             Some(present) if self.room().replicas <= 1 => self.api.delete(&id, json::uid(&present), None).await?,
             _ => {}
         }
@@ -233,9 +233,14 @@ impl<const MISTAKE: u8> Visit<'_, MISTAKE> {
         }
         let Some(content) = records.get(&number).map(|record| &record["data"]) else { return Ok(()) };
         let deployment = build::deployment(self.owner, number, content, replicas);
-        self.api.create(Resource::Deployment, &self.key.namespace, &deployment).await?;
+        self.create(Resource::Deployment, &deployment).await?;
         deployments.insert(number, deployment);
         Ok(())
+    }
+
+    async fn create(&self, resource: Resource, object: &Value) -> Result<(), ApiError> {
+        let id = ObjectId::new(resource, &self.key.namespace, &json::id(resource, object).name);
+        self.api.create(&id, object.to_string()).await
     }
 
     async fn set_replicas(&self, number: u64, replicas: u64, deployments: &mut Numbered) -> Result<(), ApiError> {

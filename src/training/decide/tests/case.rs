@@ -53,7 +53,7 @@ impl Case {
     }
 
     pub(super) fn pod(mut self, rank: u32, attempt: u32, phase: Phase, state: Option<ContainerState>) -> Case {
-        let hash = validate(&self.job).map(|valid| valid.launch_hash).unwrap_or_default();
+        let valid = validate(&self.job).unwrap();
         let name = names::pod("j", UID, names::ROLE_WORKER, rank, attempt);
         let containers = state.map(|state| ContainerFacts { name: "c".into(), state, ..ContainerFacts::default() });
         self.observed.pods.push(Arc::new(PodFacts {
@@ -61,7 +61,8 @@ impl Case {
             rank,
             attempt,
             phase,
-            launch_hash: hash,
+            launch_hash: valid.launch_hash,
+            programs: valid.programs,
             addresses: vec![format!("10.0.{attempt}.{rank}")],
             containers: containers.into_iter().collect(),
             ..PodFacts::default()

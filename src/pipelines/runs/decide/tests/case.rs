@@ -62,7 +62,7 @@ impl Case {
         let Some(Action::Create { object, id, .. }) = plan.actions.first() else { panic!("no record: {plan:?}") };
         case.observed.record = Some(Arc::new(RevisionFacts {
             meta: ChildMeta { name: id.name.clone(), uid: "record".into(), ..ChildMeta::default() },
-            data: object["data"].to_string().into(),
+            data: object.object()["data"].to_string().into(),
             ..RevisionFacts::default()
         }));
         let plan = case.decide();
