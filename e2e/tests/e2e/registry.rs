@@ -11,9 +11,9 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use tokio::runtime::Handle;
 
 use crate::scenarios::{
-    admission, applying, crashes, deletion, failures, fencing, installed, judgement, leadership, lifecycle, namespaces,
-    naming, neighbours, pipelines, pipelines_end, pipelines_real, pipelines_trouble, real_pods, refusals, samples,
-    serving, serving_fields, serving_real, serving_trouble, suspension, torchrun, training, upgrades,
+    admission, applying, crashes, deletion, failures, fencing, hostile, installed, judgement, leadership, lifecycle,
+    namespaces, naming, neighbours, pipelines, pipelines_end, pipelines_real, pipelines_trouble, real_pods, refusals,
+    samples, serving, serving_fields, serving_real, serving_trouble, suspension, torchrun, training, upgrades,
 };
 use crate::space::Space;
 use crate::suite::Suite;
@@ -187,6 +187,7 @@ fn usual_tests() -> Vec<Test> {
             neighbours::a_namespace_with_an_operator_of_its_own_is_left_to_it,
         }
         Serial OwnNode {
+            hostile::no_tenant_stops_the_operator_or_its_neighbours,
             samples::the_loop_of_the_demo,
             upgrades::an_upgrade_restarts_nothing,
             upgrades::an_uninstall_keeps_what_is_the_users,

@@ -6,6 +6,7 @@ pub(crate) mod crashes;
 pub(crate) mod deletion;
 pub(crate) mod failures;
 pub(crate) mod fencing;
+pub(crate) mod hostile;
 pub(crate) mod installed;
 pub(crate) mod judgement;
 pub(crate) mod leadership;
