@@ -1,9 +1,8 @@
 //! A tenant does the worst that rights in one namespace allow. The operator runs as users have it: in a pod, with the
 //! chart's limit of memory and its probes. It must not restart, and neighbours must be served, before and after a restart.
 
-mod inputs;
-
 use anyhow::{Context, Result, ensure};
+use e2e::hostile;
 use e2e::operator::OPERATOR_NAMESPACE;
 use http::Request;
 use serde_json::{Value, json};
@@ -39,15 +38,15 @@ async fn attack(space: &Space, victim: &Space) -> Result<()> {
     victim.submit(&secretive.set("spec.template.spec.containers.0.env", variables)).await?;
     victim.until_state("secretive", "Running").await?;
 
-    for (number, input) in inputs::all().into_iter().enumerate() {
+    for (number, input) in hostile::inputs().into_iter().enumerate() {
         for object in &input.objects {
-            put(space, "create", object).await?;
+            put(space, "POST", object).await?;
         }
         let served = serves(victim, &format!("live-{number}")).await;
         served.with_context(|| format!("after: {}", input.what))?;
     }
-    for object in inputs::edited_words() {
-        put(space, "replace", &object).await?;
+    for object in hostile::edited_words() {
+        put(space, "PUT", &object).await?;
     }
     for touch in 0..TOUCHES {
         let annotations = json!({"touch": touch.to_string()});
@@ -74,14 +73,16 @@ async fn attack(space: &Space, victim: &Space) -> Result<()> {
     Ok(())
 }
 
-/// Applies one of the attacker's objects. One that the apiserver refuses does no harm.
-async fn put(space: &Space, verb: &str, object: &Value) -> Result<()> {
-    let said = space.kubectl_with(&[verb, "-f", "-"], &object.to_string()).await?;
-    if !said.ok {
-        let words: String = said.err.chars().take(300).collect();
-        println!("refused: {} {}: {words}", object["kind"], name(object));
+/// Writes one of the attacker's objects. One that the apiserver refuses does no harm.
+async fn put(space: &Space, method: &str, object: &Value) -> Result<()> {
+    match hostile::write(&space.suite.client, &space.namespace, method, object).await {
+        Err(error) if matches!(error.downcast_ref(), Some(kube::Error::Api(_))) => {
+            let words: String = format!("{error:#}").chars().take(300).collect();
+            println!("refused: {} {}: {words}", object["kind"], name(object));
+            Ok(())
+        }
+        written => written,
     }
-    Ok(())
 }
 
 /// Every kind of work that the neighbour has is done, by an operator that has not restarted.

@@ -2,10 +2,13 @@
 //!
 //! Each input once stopped, blinded or filled the operator. Admission may refuse one; what it takes, the operator has to bear.
 
+use anyhow::{Context, Result};
+use http::{Request, header};
+use kube::Client;
 use serde_json::{Value, json};
 
 /// On every object that test programs, whose types are Kubernetes' own, cannot read.
-pub(super) const UNREADABLE: &str = "e2e.trainyard.dev/unreadable";
+pub const UNREADABLE: &str = "e2e.trainyard.dev/unreadable";
 
 /// Beyond what common types for times can hold.
 const LATE: &str = "9999-12-31T23:59:59Z";
@@ -13,10 +16,12 @@ const LATE: &str = "9999-12-31T23:59:59Z";
 /// Deeper than JSON parsers go that recurse; kubectl and the apiserver take it.
 const LEVELS: usize = 150;
 
-/// An attack: what it is, and its objects.
-pub(super) struct Input {
-    pub(super) what: &'static str,
-    pub(super) objects: Vec<Value>,
+/// An attack.
+pub struct Input {
+    /// What it is, in words.
+    pub what: &'static str,
+    /// Its objects, to be created in one namespace.
+    pub objects: Vec<Value>,
 }
 
 fn input(what: &'static str, objects: impl IntoIterator<Item = Value>) -> Input {
@@ -24,7 +29,7 @@ fn input(what: &'static str, objects: impl IntoIterator<Item = Value>) -> Input 
 }
 
 /// All of them, small ones first.
-pub(super) fn all() -> Vec<Input> {
+pub fn inputs() -> Vec<Input> {
     vec![
         input("managedFields of the year 9999", ours().map(|(kind, spec)| late(object(kind, "late", spec)))),
         input("objects within objects", [deep(job("deep", container())), deep(deployment("deep", container()))]),
@@ -46,8 +51,34 @@ pub(super) fn all() -> Vec<Input> {
 }
 
 /// The second edition of the deployments of many words: every word is another.
-pub(super) fn edited_words() -> Vec<Value> {
+pub fn edited_words() -> Vec<Value> {
     vec![words(250_000, "b"), words(30_000, "b")]
+}
+
+/// Writes one of these objects as `kubectl create` or `kubectl replace` would, without reading the answer, which may be as odd as
+/// the object.
+///
+/// # Errors
+/// What the apiserver answered, if it refused.
+pub async fn write(client: &Client, namespace: &str, method: &str, object: &Value) -> Result<()> {
+    let collection = collection(object, namespace);
+    let path = match method {
+        "POST" => collection,
+        _ => format!("{collection}/{}", object["metadata"]["name"].as_str().unwrap_or_default()),
+    };
+    let body = if method == "DELETE" { json!({"gracePeriodSeconds": 0}) } else { object.clone() };
+    let request = Request::builder().method(method).uri(&path).header(header::CONTENT_TYPE, "application/json");
+    let request = request.body(body.to_string().into_bytes()).context("making a request")?;
+    client.request_text(request).await.map(drop).with_context(|| format!("{method} {path}"))
+}
+
+fn collection(object: &Value, namespace: &str) -> String {
+    let group = match object["apiVersion"].as_str().unwrap_or_default() {
+        "v1" => "/api/v1".to_owned(),
+        version => format!("/apis/{version}"),
+    };
+    let kind = object["kind"].as_str().unwrap_or_default().to_lowercase();
+    format!("{group}/namespaces/{namespace}/{kind}s")
 }
 
 fn object(kind: &str, name: &str, spec: Value) -> Value {
