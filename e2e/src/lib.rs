@@ -17,6 +17,7 @@
 //! | `operator` | the operator as a process outside it, under the rights of that release |
 //! | `operator_binary`, `static_target`, `revision` | the operator's static binary, and the commit that it is built from |
 //! | `install` | objects of any kind; clusters that are not ours |
+//! | `hostile` | what a tenant may put into the cluster to hurt the operator |
 //! | `server`, `steady_load` | the inference server of an image; requests at a fixed rate, and what becomes of them |
 //! | `demo`, `bench`, `all` | the main job from one command; the budgets, measured; what is too long for CI |
 //! | `progress`, `interrupt` | what a person sees, and Ctrl-C |
@@ -35,6 +36,7 @@ mod dispatch;
 mod error;
 pub mod helm;
 mod helper;
+pub mod hostile;
 pub mod images;
 pub mod install;
 mod interrupt;

@@ -160,6 +160,11 @@ impl Operator {
         Ok(kibibytes * 1024)
     }
 
+    /// Whether it still runs.
+    pub fn is_alive(&self) -> bool {
+        self.process.record().is_alive()
+    }
+
     /// Its log so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()

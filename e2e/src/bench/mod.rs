@@ -2,18 +2,21 @@
 //!
 //! | module | what |
 //! | --- | --- |
-//! | `writes`, `serving`, `throughput`, `latency`, `idle`, `restart`, `pipelines`, `replacements`, `installation` | one benchmark each |
+//! | `writes`, `serving`, `throughput`, `latency`, `idle`, `restart`, `pipelines`, `replacements`, `installation`, `hostile` | one benchmark each |
 //! | `stage` | the cluster and the operator that they run on |
 //! | `load` | pods and jobs in numbers |
+//! | `memory_limit` | a process under a limit of memory |
 //! | `audit`, `tally`, `statistics` | what the apiserver's audit log says, counted |
 //! | `machine`, `report` | what it ran on, and the Markdown in the end |
 
 mod audit;
+mod hostile;
 mod idle;
 mod installation;
 mod latency;
 mod load;
 mod machine;
+mod memory_limit;
 mod pipelines;
 mod replacements;
 mod report;
@@ -73,7 +76,9 @@ enum What {
     Replacements(replacements::Options),
     /// What an installation with Helm takes, and the sizes of what is installed; needs root.
     Installation(installation::Options),
-    /// All of them in one cluster.
+    /// What a tenant's worst objects do to the operator and its neighbours; needs root.
+    Hostile(hostile::Options),
+    /// All of them in one cluster, save the hostile ones.
     All {
         /// Write the report to e2e/results/bench.md.
         #[arg(long)]
@@ -109,6 +114,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         What::Pipelines(options) => pipelines::run(&stage, &options, &mut report).await?,
         What::Replacements(options) => replacements::run(&stage, &options, &mut report).await?,
         What::Installation(options) => installation::run(&mut stage, &options, &mut report).await?,
+        What::Hostile(options) => hostile::run(&mut stage, &options, &mut report).await?,
         What::All { save } => {
             all(&mut stage, &mut report).await?;
             if with_node {

@@ -10,6 +10,9 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, ResourceExt};
 use tokio::task::JoinHandle;
 
+/// Pods of jobs, save those that a test made so that common types cannot read them.
+const READABLE: &str = "trainyard.dev/job,!e2e.trainyard.dev/unreadable";
+
 /// The watch. It ends with the value.
 pub(crate) struct Fence {
     seen: Arc<Mutex<Seen>>,
@@ -31,7 +34,7 @@ impl Fence {
         let seen: Arc<Mutex<Seen>> = Arc::default();
         let noticing = seen.clone();
         let watch = tokio::spawn(async move {
-            let pods = watcher(Api::<Pod>::all(client), watcher::Config::default().labels("trainyard.dev/job"));
+            let pods = watcher(Api::<Pod>::all(client), watcher::Config::default().labels(READABLE));
             let mut events = pods.default_backoff().boxed();
             while let Some(event) = events.next().await {
                 if let Ok(event) = event {

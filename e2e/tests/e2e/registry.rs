@@ -13,8 +13,8 @@ use tokio::runtime::Handle;
 use crate::scenarios::{
     admission, applying, crashes, deletion, exposure, failures, fencing, hostile, installed, judgement, leadership,
     lifecycle, namespaces, naming, neighbours, pipelines, pipelines_end, pipelines_real, pipelines_trouble, real_pods,
-    refusals, rights, samples, serving, serving_fields, serving_real, serving_steady, serving_trouble, suspension, torchrun,
-    training, upgrades,
+    refusals, rights, samples, serving, serving_fields, serving_real, serving_steady, serving_trouble, suspension,
+    torchrun, training, upgrades,
 };
 use crate::space::Space;
 use crate::suite::Suite;
@@ -201,6 +201,7 @@ fn usual_tests() -> Vec<Test> {
             neighbours::a_namespace_with_an_operator_of_its_own_is_left_to_it,
         }
         Serial OwnNode {
+            hostile::no_tenant_stops_the_operator_or_its_neighbours,
             samples::the_loop_of_the_demo,
             upgrades::an_upgrade_restarts_nothing,
             upgrades::an_uninstall_keeps_what_is_the_users,

@@ -7,6 +7,7 @@ pub(crate) mod deletion;
 pub(crate) mod exposure;
 pub(crate) mod failures;
 pub(crate) mod fencing;
+pub(crate) mod hostile;
 pub(crate) mod installed;
 pub(crate) mod judgement;
 pub(crate) mod leadership;

@@ -20,8 +20,8 @@ use crate::registry::is_long;
 use crate::space::Space;
 use crate::wait::eventually;
 
-/// The release before this one is the commit before, until there are releases.
-const PREVIOUS: [&str; 2] = ["HEAD~1", "HEAD"];
+/// The release before this one is the commit before, until there are releases, or the commit that this variable names.
+const PREVIOUS: &str = "TRAINYARD_PREVIOUS";
 
 /// Where the node finds the operator of that release.
 const REFERENCE: &str = "localhost/trainyard/trainyard:previous";
@@ -31,7 +31,7 @@ pub(crate) async fn an_upgrade_restarts_nothing(space: Space) -> Result<()> {
     let suite = &space.suite;
     let folder = suite.log_of("previous").with_extension("");
     let previous = Previous::unpack(&folder).await?;
-    println!("upgrading from the chart of {}", previous.commit.unwrap_or("this tree"));
+    println!("upgrading from the chart of {}", previous.commit.as_deref().unwrap_or("this tree"));
     let values = previous.values(&space, &folder).await?;
     let release = suite.release.of_chart(&previous.chart);
     let upgraded = async {
@@ -215,14 +215,15 @@ async fn pods(space: &Space) -> Result<Vec<String>> {
 struct Previous {
     chart: PathBuf,
     /// Its commit; the chart of this tree is taken where there is none before it.
-    commit: Option<&'static str>,
+    commit: Option<String>,
 }
 
 impl Previous {
     /// Unpacks its chart into a folder.
     async fn unpack(folder: &Path) -> Result<Self> {
         fs::create_dir_all(folder).context("making a folder")?;
-        for commit in PREVIOUS {
+        let named = std::env::var(PREVIOUS).ok().filter(|commit| !commit.is_empty());
+        for commit in named.as_deref().into_iter().chain(["HEAD~1", "HEAD"]) {
             let archive = Command::new("git")
                 .args(["archive", "--format=tar", commit, "charts/trainyard"])
                 .current_dir(source_tree())
@@ -234,7 +235,7 @@ impl Previous {
                 && archive.status.success()
             {
                 tar::Archive::new(archive.stdout.as_slice()).unpack(folder).context("unpacking a chart")?;
-                return Ok(Self { chart: folder.join("charts/trainyard"), commit: Some(commit) });
+                return Ok(Self { chart: folder.join("charts/trainyard"), commit: Some(commit.to_owned()) });
             }
         }
         Ok(Self { chart: source_tree().join("charts/trainyard"), commit: None })
@@ -243,7 +244,7 @@ impl Previous {
     /// Its values: two operators, which in the long runs are of its own commit too. That takes minutes to build.
     async fn values(&self, space: &Space, folder: &Path) -> Result<Value> {
         let mut values = json!({"replicas": 2});
-        if let Some(commit) = self.commit.filter(|_| is_long()) {
+        if let Some(commit) = self.commit.as_deref().filter(|_| is_long()) {
             let image = images::operator_of(commit, folder, REFERENCE).await?;
             let cluster = space.suite.cluster_with_node().await?;
             cluster.node().await?.load(&image).await?;
