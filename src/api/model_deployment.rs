@@ -58,7 +58,6 @@ pub struct ModelDeploymentSpec {
 
     /// The pod that serves. A change of it, or of the model, makes a new revision.
     #[schemars(schema_with = "serving_schema")]
-    #[serde(deserialize_with = "super::raw::template")]
     pub template: PodTemplate,
 
     /// How one revision replaces another.

@@ -227,7 +227,10 @@ async fn verify<A: ApiServer>(api: &A, check: &Check) -> Result<Option<String>, 
         }
         Check::IsAbsent { id, owner_uid } => {
             let live = api.read(id).await?;
-            let is_owned = |object: &Value| controller(object).is_some_and(|owner| owner["uid"] == owner_uid.as_str());
+            let is_owned = |object: &Value| {
+                let owner = Owned::deserialize(object).unwrap_or_default().owner();
+                owner.is_some_and(|owner| owner.uid == *owner_uid)
+            };
             Ok(live.filter(is_owned).map(|_| format!("{id} is there, whatever the cache says")))
         }
         Check::IsInOtherHands { id, marks } => {

@@ -213,7 +213,7 @@ impl Action {
         match self {
             Action::Create { object, .. } => object.length(),
             // The operator's own words, or a deployment that goes alone.
-            Action::Apply { .. } | Action::Put { .. } | Action::Delete { .. } => 0,
+            Action::Apply { .. } | Action::Scale { .. } | Action::Put { .. } | Action::Delete { .. } => 0,
         }
     }
 

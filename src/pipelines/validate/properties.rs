@@ -158,7 +158,7 @@ fn build(valid: &ValidPipeline, values: &Values) {
             Ok::<_, ()>(())
         });
         assert!(counted.is_ok() && length <= MOST_TEXT, "{length}");
-        let attempt = Attempt { run, pipeline: valid, step: &step.name, number: 1 };
+        let attempt = Attempt { run, pipeline: valid, step: &step.name, number: 1, token: "token" };
         match &step.work {
             Work::Run { container, .. } => _ = build_pod(attempt, &filled, container),
             Work::Train(_) => _ = build_job(attempt, filled),

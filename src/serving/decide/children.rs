@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::judge::Judgement;
@@ -77,7 +78,8 @@ pub(super) fn guard(view: &View, plan: &mut Plan<ModelDeploymentStatus>) {
 fn moves(view: &View, action: &Action) -> i64 {
     let after = match action {
         Action::Scale { replicas, .. } => i64::from(*replicas),
-        Action::Create { id, object, .. } | Action::Apply { id, object } if id.resource == Resource::Deployment => {
+        Action::Create { id, object, .. } if id.resource == Resource::Deployment => replicas(&object.text()),
+        Action::Apply { id, object } if id.resource == Resource::Deployment => {
             object["spec"]["replicas"].as_i64().unwrap_or(0)
         }
         _ => return 0,
@@ -85,6 +87,20 @@ fn moves(view: &View, action: &Action) -> i64 {
     let mut present = view.observed.deployments.iter();
     let before = present.find(|child| child.meta.name == action.id().name).map_or(0, |child| child.wanted);
     after - i64::from(before)
+}
+
+/// The number of pods that the text of a Deployment asks for.
+fn replicas(deployment: &str) -> i64 {
+    #[derive(Default, Deserialize)]
+    struct Deployment {
+        spec: Spec,
+    }
+    #[derive(Default, Deserialize)]
+    struct Spec {
+        #[serde(default)]
+        replicas: i64,
+    }
+    serde_json::from_str::<Deployment>(deployment).unwrap_or_default().spec.replicas
 }
 
 /// The record of the revision that is asked for; answers whether the revision is new.

@@ -15,9 +15,9 @@ use crate::pipelines::build::Attempt;
 use crate::pipelines::build::deployment::build_deployment;
 use crate::pipelines::build::job::build_job;
 use crate::pipelines::build::pod::build_pod;
-use crate::pipelines::policy::places::Embedded;
-use crate::pipelines::policy::references::Reference;
-use crate::pipelines::policy::substitute::{Values, references, substitute};
+use crate::pipelines::policy::places::{Embedded, each_string};
+use crate::pipelines::policy::references::{Piece, Reference, pieces};
+use crate::pipelines::policy::substitute::{Values, substitute};
 use crate::pipelines::runs::facts::JobProgress;
 use crate::pipelines::runs::observe::{Prepared, named};
 use crate::pipelines::validate::embedded::{check_object, check_template};
@@ -59,14 +59,15 @@ pub(super) fn on_record(view: &View, step: &ValidStep, attempt: u32) -> Option<S
 pub(super) fn missing_output(step: &ValidStep, status: &PipelineRunStatus) -> Option<String> {
     let (spec, embedded) = match &step.work {
         Work::Run { template, .. } => (template.parse(), Embedded::PodTemplate),
-        Work::Train(spec) => (spec.parse(), Embedded::Spec),
-        Work::Deploy(deploy) => (deploy.spec.parse(), Embedded::Spec),
+        Work::Train(spec) => (spec.parse(), Embedded::TrainingJob),
+        Work::Deploy(deploy) => (deploy.spec.parse(), Embedded::ModelDeployment),
     };
-    references(&spec, embedded).into_iter().filter_map(|found| found.what.ok()).find_map(|reference| {
-        let Reference::Output { step, .. } = &reference else { return None };
+    let missing = |piece| {
+        let Piece::Reference(reference @ Reference::Output { step, .. }) = piece else { return None };
         let state = status.steps.get(step).map(|step| step.state).filter(|state| *state != StepState::Succeeded)?;
         Some(format!("{reference} has no value: step {step} is {}", state.as_str()))
-    })
+    };
+    each_string(&spec, embedded, &mut |_, _, text| pieces(text).find_map(missing).map_or(Ok(()), Err)).err()
 }
 
 /// What is to be made for an attempt whose child is not there, and was not; `None` if its time has not come.
