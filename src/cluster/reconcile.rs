@@ -79,9 +79,9 @@ pub async fn carry_out<A: ApiServer, O: Managed>(
     };
     if let Some(refusal) = refusal {
         // Whatever the next decision makes of it, what was refused is to be tried again.
-        let again = refusal.until;
-        memory.writes().refusal = Some(refusal);
-        plan = decide(memory).waking_at(Some(again));
+        memory.writes().note_refused(refusal, now);
+        let again = memory.writes().refusal.as_ref().map(|refusal| refusal.until);
+        plan = decide(memory).waking_at(again);
     }
     memory.decided(&plan.status, now);
     let (published, publish_at) = publish(api, object, &plan, memory, now).await?;

@@ -103,9 +103,11 @@ impl State {
     /// The state that a create that was refused leads to.
     pub fn of_refusal(kind: RefusalKind) -> State {
         match kind {
-            RefusalKind::Content => State::Refused,
+            RefusalKind::Content | RefusalKind::Overdue => State::Refused,
             RefusalKind::Foreign => State::NameTaken,
-            RefusalKind::Quota | RefusalKind::Leftover | RefusalKind::Unanswered => State::Starting,
+            RefusalKind::Quota | RefusalKind::Leftover | RefusalKind::Unanswered | RefusalKind::Awaited => {
+                State::Starting
+            }
         }
     }
 

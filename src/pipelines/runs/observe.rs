@@ -130,7 +130,9 @@ impl Memory {
             }
         }
         self.deployed.extend(observed.deployments.iter().map(|deployment| deployment.step.clone()));
-        let passes = |refusal: &&Refusal| matches!(refusal.kind, RefusalKind::Quota | RefusalKind::Unanswered);
+        let passes = |refusal: &&Refusal| {
+            matches!(refusal.kind, RefusalKind::Quota | RefusalKind::Unanswered | RefusalKind::Awaited)
+        };
         if let Some(refusal) = self.writes.refusal.as_ref().filter(passes) {
             self.late.insert(refusal.id.clone(), refusal.clone());
         }
