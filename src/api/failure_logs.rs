@@ -10,6 +10,23 @@ use serde::{Deserialize, Serialize};
 pub enum FailureLogs {
     /// The last 1 KiB of the failed container's log.
     Tail,
-    /// Nothing.
-    Off,
+    /// Nothing. Its old name, `Off`, is still read: a YAML parser takes it for false unless it is quoted.
+    #[serde(alias = "Off")]
+    None,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_old_name_is_read_and_the_new_one_written() {
+        for (text, expected) in
+            [("\"Tail\"", FailureLogs::Tail), ("\"None\"", FailureLogs::None), ("\"Off\"", FailureLogs::None)]
+        {
+            assert_eq!(serde_json::from_str::<FailureLogs>(text).unwrap(), expected);
+        }
+        assert_eq!(serde_json::to_string(&FailureLogs::None).unwrap(), "\"None\"");
+        assert!(serde_json::from_str::<FailureLogs>("false").is_err());
+    }
 }

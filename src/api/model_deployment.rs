@@ -74,7 +74,7 @@ pub struct ModelDeploymentSpec {
     pub disruption_budget: Option<DisruptionBudget>,
 
     /// Whether the last lines of a failed container's log are copied to status, where everybody sees them who may read
-    /// the deployment: `Tail` (1 KiB, the default) or `Off`.
+    /// the deployment: `Tail` (1 KiB, the default) or `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure_logs: Option<FailureLogs>,
 }
@@ -278,7 +278,7 @@ pub struct ContainerFailure {
     /// Its exit code, if it ended; 137 is SIGKILL, 143 SIGTERM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
-    /// The last lines of its log or its termination message, at most 1 KiB; absent with failureLogs: Off.
+    /// The last lines of its log or its termination message, at most 1 KiB; absent with failureLogs: None.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_tail: Option<String>,
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::raw::RawObject;
 use super::scalar::{MAX_TEXT, Scalar};
 use super::training_job::Backoff;
-use super::{Duration, PodTemplate};
+use super::{Duration, FailureLogs, PodTemplate};
 
 /// Most steps of one pipeline.
 pub const MAX_STEPS: usize = 500;
@@ -149,6 +149,7 @@ pub enum ValueType {
 #[x_kube(
     validation = Rule::new("(has(self.run) ? 1 : 0) + (has(self.train) ? 1 : 0) + (has(self.deploy) ? 1 : 0) == 1").message("a step does one thing: give exactly one of run, train and deploy"),
     validation = Rule::new("!has(self.deploy) || (!has(self.outputs) && !has(self.retries))").message("a deploy step has the outputs url and revision, and is not retried: remove outputs and retries"),
+    validation = Rule::new("!has(self.failureLogs) || has(self.run)").message("failureLogs of a step is for run: set it in the spec of train or deploy"),
 )]
 pub struct Step {
     /// Its name within the pipeline.
@@ -181,7 +182,8 @@ pub struct Step {
     pub deploy: Option<Deploy>,
 
     /// What the step reports: fields of the JSON object that its container writes to its termination message
-    /// (/dev/termination-log, 4,096 bytes at most). In later steps `$(steps.STEP.outputs.NAME)`.
+    /// (/dev/termination-log; 4,096 bytes at most, fewer in a pod of more than three containers: 12,288 divided by their
+    /// number, init containers included). In later steps `$(steps.STEP.outputs.NAME)`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub outputs: Vec<Output>,
@@ -193,6 +195,11 @@ pub struct Step {
     /// Longest time of one attempt, from when it is started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
+
+    /// Whether the last line of a failed pod's log stands in the step's message, where everybody sees it who may read the
+    /// run: `Tail` (the default) or `None`. Only for `run`; `train` and `deploy` have the field in their specs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure_logs: Option<FailureLogs>,
 }
 
 /// A ModelDeployment that a step makes or changes.

@@ -91,7 +91,7 @@ pub struct TrainingJobSpec {
     pub failure_policy: Option<FailurePolicy>,
 
     /// Whether the last lines of a failed pod's log are copied to status, where everybody sees them who may read the
-    /// job: `Tail` (1 KiB, the default) or `Off`.
+    /// job: `Tail` (1 KiB, the default) or `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure_logs: Option<FailureLogs>,
 
@@ -257,8 +257,10 @@ pub struct TrainingJobStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective: Option<EffectiveSpec>,
 
-    /// The JSON object that the training container of rank 0 wrote to its termination message (/dev/termination-log,
-    /// 4,096 bytes at most) before it ended well.
+    /// The JSON object that the training container of rank 0 wrote to its termination message (/dev/termination-log) before it
+    /// ended well. Kubernetes keeps 4,096 bytes of it, fewer in a pod of more than three containers: 12,288 divided by their
+    /// number, init containers included. A key whose value Kubernetes would not keep as it is (NaN, null, a whole number beyond
+    /// 64 bits) is left out, and the condition ResultsRefused names it; 3.0 is kept as 3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "any_object")]
     pub results: Option<BTreeMap<String, Value>>,
@@ -328,7 +330,7 @@ pub struct AttemptRecord {
     pub exit_code: Option<i32>,
     /// What happened, in one sentence.
     pub message: String,
-    /// The last lines of its log or its termination message, at most 1 KiB; absent with failureLogs: Off.
+    /// The last lines of its log or its termination message, at most 1 KiB; absent with failureLogs: None.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_tail: Option<String>,
 }
@@ -347,6 +349,8 @@ pub enum Cause {
     Lost,
     /// The pod could not be started and Kubernetes gave up on it.
     NotStarted,
+    /// The pod was ended over a limit of its own: its activeDeadlineSeconds, or its local storage.
+    LimitExceeded,
 }
 
 fn any_object(_: &mut SchemaGenerator) -> Schema {

@@ -44,6 +44,13 @@ pub enum ContainerState {
     Ended(Ended),
 }
 
+impl ContainerFacts {
+    /// Whether it ended with another exit code than 0.
+    pub fn failed(&self) -> bool {
+        matches!(&self.state, ContainerState::Ended(ended) if ended.exit_code != 0)
+    }
+}
+
 impl Default for ContainerState {
     /// As it is before the kubelet has said anything.
     fn default() -> Self {
@@ -123,16 +130,55 @@ impl WatchedContainer {
             WatchedState { running: Some(_), .. } => ContainerState::Running,
             WatchedState { waiting, .. } => {
                 let waiting = waiting.unwrap_or_default();
-                ContainerState::Waiting(waiting.reason, waiting.message)
+                let (reason, message) = steady(waiting.reason, waiting.message);
+                ContainerState::Waiting(reason, message)
             }
         };
         ContainerFacts { name: self.name, init, state, last_end: self.last_state.terminated.map(Box::new) }
     }
 }
 
+/// One wording for an image that cannot be pulled. While it tries again and again the kubelet writes ErrImagePull (or a more
+/// special reason) with the error, and in between ImagePullBackOff with `Back-off pulling image "..."` before the same reason
+/// and error (kubernetes/pkg/kubelet/images/image_manager.go): a status would change with each try.
+fn steady(reason: String, message: String) -> (String, String) {
+    const PULL: &str = "ErrImagePull";
+    const BACK_OFF: &str = "ImagePullBackOff";
+    let waits = message.strip_prefix("Back-off pulling image \"").filter(|_| reason == BACK_OFF);
+    let (reason, message) =
+        match waits.and_then(|rest| rest.split_once("\": ")).and_then(|(_, last)| last.split_once(": ")) {
+            Some((reason, error)) if !reason.contains(' ') => (reason.to_owned(), error.to_owned()),
+            _ => (reason, message),
+        };
+    (if reason == PULL { BACK_OFF.to_owned() } else { reason }, message)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_image_that_cannot_be_pulled_has_one_wording() {
+        let error = "failed to pull and unpack image \"docker.io/example/none:1\": not found";
+        let back_off = format!("Back-off pulling image \"example/none:1\": ErrImagePull: {error}");
+        for (reason, message) in [("ErrImagePull", error), ("ImagePullBackOff", &back_off)] {
+            let wording = steady(reason.into(), message.into());
+            assert_eq!(wording, ("ImagePullBackOff".to_owned(), error.to_owned()), "{reason}");
+        }
+        let closed = "image pull failed for example/none:1 because the registry is unavailable";
+        let back_off = format!("Back-off pulling image \"example/none:1\": RegistryUnavailable: {closed}");
+        for (reason, message) in [("RegistryUnavailable", closed), ("ImagePullBackOff", &back_off)] {
+            let wording = steady(reason.into(), message.into());
+            assert_eq!(wording, ("RegistryUnavailable".to_owned(), closed.to_owned()), "{reason}");
+        }
+        for (reason, message) in [
+            ("ImagePullBackOff", "Back-off pulling image \"example/none:1\""),
+            ("ImagePullBackOff", ""),
+            ("CreateContainerConfigError", "configmap \"settings\" not found"),
+        ] {
+            assert_eq!(steady(reason.into(), message.into()), (reason.to_owned(), message.to_owned()));
+        }
+    }
 
     fn tail(message: &str) -> Option<String> {
         Ended { message: Some(message.to_owned()), ..Ended::default() }.log_tail()

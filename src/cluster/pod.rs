@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::container::{ContainerFacts, ContainerState, WatchedContainer};
 use super::guard::{lenient, watched_as};
@@ -18,6 +19,9 @@ use crate::text::shorten;
 
 /// Longest text that is kept of one field, in bytes: as long as a termination message.
 const LONGEST_TEXT: usize = 4_096;
+
+/// Most scheduling gates of which the names are kept.
+const MOST_GATES: usize = 8;
 
 /// What is kept of a pod of ours.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -52,10 +56,22 @@ pub struct PodFacts {
     pub message: Option<String>,
     /// The scheduler's words if it finds no node.
     pub unschedulable: Option<String>,
+    /// Names of the scheduling gates that hold it.
+    pub gates: Vec<String>,
+    /// When its own activeDeadlineSeconds are over, by its node's clock.
+    pub own_deadline: Option<Timestamp>,
+    /// Whether the kubelet evicts it when it uses too much local storage: a limit of the pod's own, not of the node.
+    pub has_storage_limit: bool,
+    /// How long its processes are given to end.
+    pub grace: SignedDuration,
+    /// Whether claims were made for its generic ephemeral volumes, which stay as long as the pod does.
+    pub has_claims: bool,
     /// When and why Kubernetes said that it would end the pod (condition DisruptionTarget).
     pub disrupted: Option<(Timestamp, String)>,
     /// Init containers, then containers, as far as the kubelet has reported them.
     pub containers: Vec<ContainerFacts>,
+    /// Number of its containers by its spec, init and ephemeral ones included.
+    pub container_count: usize,
 }
 
 /// `status.phase` of a pod.
@@ -112,12 +128,50 @@ pub struct WatchedPod {
     status: WatchedStatus,
 }
 
+/// What Kubernetes gives a pod that does not say (core/v1 defaults).
+const DEFAULT_GRACE: i64 = 30;
+
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct WatchedSpec {
     node_name: Option<String>,
+    active_deadline_seconds: Option<i64>,
+    termination_grace_period_seconds: Option<i64>,
+    scheduling_gates: Vec<WatchedGate>,
+    volumes: Vec<WatchedVolume>,
     init_containers: Option<Vec<WatchedProgram>>,
     containers: Option<Vec<WatchedProgram>>,
+    ephemeral_containers: Vec<IgnoredAny>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct WatchedGate {
+    name: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct WatchedVolume {
+    ephemeral: Option<IgnoredAny>,
+    empty_dir: Option<WatchedEmptyDir>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct WatchedEmptyDir {
+    medium: String,
+    size_limit: Option<IgnoredAny>,
+}
+
+impl WatchedSpec {
+    /// Whether something limits the local storage of the pod. In memory a volume cannot grow beyond its limit.
+    fn has_storage_limit(&self) -> bool {
+        let mut containers = [&self.init_containers, &self.containers].into_iter().flatten().flatten();
+        let mut folders = self.volumes.iter().filter_map(|volume| volume.empty_dir.as_ref());
+        containers.any(WatchedProgram::limits_storage)
+            || folders.any(|folder| folder.medium != "Memory" && folder.size_limit.is_some())
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -126,6 +180,8 @@ struct WatchedStatus {
     phase: Phase,
     reason: Option<String>,
     message: Option<String>,
+    #[serde(deserialize_with = "lenient::time_or_none")]
+    start_time: Option<Time>,
     #[serde(rename = "podIPs")]
     pod_ips: Vec<WatchedAddress>,
     conditions: Vec<WatchedCondition>,
@@ -170,6 +226,13 @@ impl From<WatchedPod> for PodFacts {
         let number = |label: &str| labels.get(label).and_then(|value| value.parse().ok()).unwrap_or_default();
         let ready = condition("Ready", "True").is_some();
         let annotations = metadata.annotations.as_ref().unwrap_or(&none);
+        let own_deadline = (status.start_time.as_ref())
+            .zip(spec.active_deadline_seconds)
+            .and_then(|(start, seconds)| start.0.checked_add(SignedDuration::from_secs(seconds)).ok());
+        let has_storage_limit = spec.has_storage_limit();
+        let containers: Vec<WatchedProgram> =
+            [spec.init_containers, spec.containers].into_iter().flatten().flatten().collect();
+        let container_count = containers.len() + spec.ephemeral_containers.len();
         PodFacts {
             meta: ChildMeta::new(&metadata),
             attempt: number(names::LABEL_ATTEMPT),
@@ -178,7 +241,7 @@ impl From<WatchedPod> for PodFacts {
             ready,
             launch_hash: kept(annotations.get(names::ANNOTATION_LAUNCH_HASH).cloned()).unwrap_or_default(),
             launch_token: kept(annotations.get(names::ANNOTATION_LAUNCH_TOKEN).cloned()).unwrap_or_default(),
-            programs: Programs::new([spec.init_containers, spec.containers].into_iter().flatten().flatten()),
+            programs: Programs::new(containers),
             delete_asked_at: delete_asked_at(&metadata),
             node: spec.node_name,
             addresses: status.pod_ips.into_iter().map(|address| address.ip).collect(),
@@ -186,6 +249,17 @@ impl From<WatchedPod> for PodFacts {
             reason: kept(status.reason),
             message: kept(status.message),
             unschedulable: kept(unschedulable),
+            own_deadline,
+            has_storage_limit,
+            grace: SignedDuration::from_secs(spec.termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE)),
+            has_claims: spec.volumes.iter().any(|volume| volume.ephemeral.is_some()),
+            container_count,
+            gates: spec
+                .scheduling_gates
+                .into_iter()
+                .take(MOST_GATES)
+                .filter_map(|gate| kept(Some(gate.name)))
+                .collect(),
             disrupted,
             containers: (status.init_container_statuses.into_iter().map(|container| container.facts(true)))
                 .chain(status.container_statuses.into_iter().map(|container| container.facts(false)))
@@ -255,5 +329,33 @@ mod tests {
         assert_eq!(facts.delete_asked_at, Some(Timestamp::UNIX_EPOCH));
         assert_eq!(facts.message.map(|text| text.len()), Some(LONGEST_TEXT));
         assert_eq!(facts.reason.map(|text| text.len()), Some(LONGEST_TEXT));
+    }
+
+    #[test]
+    fn keeps_what_a_pod_may_be_ended_for() {
+        let facts = |spec: serde_json::Value| {
+            let status = json!({"startTime": "2026-01-01T00:00:00Z"});
+            let metadata = json!({"name": "a", "namespace": "ns", "uid": "u"});
+            let pod = json!({"metadata": metadata, "spec": spec, "status": status});
+            PodFacts::from(serde_json::from_value::<WatchedPod>(pod).unwrap())
+        };
+        let limits = |volume, resources| json!({"volumes": [{"name": "v", "emptyDir": volume}], "containers": [{"name": "c", "resources": resources}]});
+        for (limited, volume, resources) in [
+            (true, json!({"sizeLimit": "16Mi"}), json!({})),
+            (true, json!({}), json!({"limits": {"ephemeral-storage": "1Gi"}})),
+            (false, json!({"medium": "Memory", "sizeLimit": "2Gi"}), json!({"limits": {"memory": "4Gi"}})),
+            (false, json!({}), json!({})),
+        ] {
+            assert_eq!(facts(limits(volume.clone(), resources)).has_storage_limit, limited, "{volume}");
+        }
+        let pod = facts(json!({
+            "activeDeadlineSeconds": 8, "terminationGracePeriodSeconds": 120, "schedulingGates": [{"name": "example.com/queue"}],
+            "volumes": [{"name": "scratch", "ephemeral": {"volumeClaimTemplate": {}}}],
+            "initContainers": [{"name": "i"}], "containers": [{"name": "c"}, {"name": "d"}], "ephemeralContainers": [{"name": "e"}],
+        }));
+        assert_eq!(pod.own_deadline, Some("2026-01-01T00:00:08Z".parse().unwrap()));
+        assert_eq!((pod.grace, pod.container_count), (SignedDuration::from_secs(120), 4));
+        assert_eq!((pod.gates, pod.has_claims), (vec!["example.com/queue".to_owned()], true));
+        assert_eq!(facts(json!({})).grace, SignedDuration::from_secs(30));
     }
 }

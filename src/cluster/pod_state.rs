@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use super::container::{ContainerState, Ended};
+use super::ending::Endings;
 use super::pod::{Phase, PodFacts};
 use crate::api::Cause;
 
@@ -40,6 +41,8 @@ pub struct Failure {
     pub message: String,
     /// The end of its log, or its termination message.
     pub log_tail: Option<String>,
+    /// Whether the kubelet may be about to say that it ended the pod, and why.
+    pub may_change: bool,
 }
 
 /// What a message calls a pod.
@@ -57,18 +60,32 @@ pub fn by_name(pod: &PodFacts) -> String {
 
 /// Sorts a pod by its container of that name.
 ///
-/// That container decides, whatever the others do. An exit code of 0 counts only if the container ended before
-/// anybody asked for the pod's end: a process that handles SIGTERM well ends with 0 too, and has not finished.
-pub fn pod_state(pod: &PodFacts, container: &str, naming: Naming, now: Timestamp) -> PodState {
+/// That container decides, whatever the others do, unless the kubelet itself gave the pod up and says why. An exit code of 0
+/// counts only if the container ended before anybody asked for the pod's end: a process that handles SIGTERM well ends with 0
+/// too, and has not finished.
+pub fn pod_state(pod: &PodFacts, container: &str, naming: Naming, endings: &Endings, now: Timestamp) -> PodState {
     let asked_at = pod.delete_asked_at.into_iter().chain(pod.disrupted.as_ref().map(|(since, _)| *since)).min();
-    if let Some(ContainerState::Ended(ended)) = pod.container(container).map(|container| &container.state) {
+    let ended = pod.container(container).and_then(|container| match &container.state {
+        ContainerState::Ended(ended) => Some(ended),
+        _ => None,
+    });
+    if let Some(reason) = given_up(pod) {
+        return PodState::Failed(ended_by_kubelet(pod, container, &naming(pod), reason, ended, now));
+    }
+    if let Some(ended) = ended {
         let ended_at = ended.finished_at.as_ref().map_or(now, |time| time.0);
         // Kubernetes writes whole seconds: an end in the very second of the request may have come after it.
         let of_its_own = asked_at.is_none_or(|asked| ended_at.as_second() < asked.as_second());
-        if ended.exit_code == 0 && of_its_own {
-            return PodState::Succeeded;
-        }
-        return PodState::Failed(ended_badly(pod, container, naming(pod), ended, ended_at, of_its_own));
+        let may_change =
+            asked_at.is_none() && endings.is_awaited(pod, now) && may_be_the_kubelets_doing(pod, ended, ended_at);
+        return match ended.exit_code {
+            0 if may_change => PodState::Running,
+            0 if of_its_own => PodState::Succeeded,
+            _ => {
+                let failure = ended_badly(pod, container, naming(pod), ended, ended_at, of_its_own);
+                PodState::Failed(Failure { may_change, ..failure })
+            }
+        };
     }
     if pod.phase == Phase::Succeeded && asked_at.is_none() {
         return PodState::Succeeded;
@@ -89,12 +106,42 @@ pub fn pod_state(pod: &PodFacts, container: &str, naming: Naming, now: Timestamp
     }
 }
 
+/// The reason that the kubelet gives for a pod that it rejected or ended. A pod whose containers just failed has none.
+fn given_up(pod: &PodFacts) -> Option<&str> {
+    pod.reason.as_deref().filter(|reason| pod.phase == Phase::Failed && !reason.is_empty())
+}
+
+/// Whether the kubelet may have ended a container whose pod has not come to its end. It reports the containers first, and the
+/// pod's reason, message and condition DisruptionTarget only once nothing of the pod runs
+/// (`mergePodStatus` in kubernetes/pkg/kubelet/status/status_manager.go).
+fn may_be_the_kubelets_doing(pod: &PodFacts, ended: &Ended, ended_at: Timestamp) -> bool {
+    let over_deadline = pod.own_deadline.is_some_and(|deadline| ended_at.as_second() >= deadline.as_second());
+    match ended.exit_code {
+        // The phase will be Succeeded, and say nothing of an eviction, unless another container failed.
+        0 => over_deadline || pod.containers.iter().any(|other| !other.init && other.failed()),
+        _ if ended.reason.as_deref() == Some("OOMKilled") => false,
+        137 | 143 => true,
+        _ => over_deadline || pod.has_storage_limit,
+    }
+}
+
 /// The failure of a pod that is gone and whose end nobody saw; `named` as messages call it.
 pub fn lost(named: &str, pod: &str, rank: u32, now: Timestamp) -> Failure {
     let pod = pod.to_owned();
     let message = format!("{named} vanished before it ended: it was deleted, or its node was removed");
     let cause = Cause::Lost;
-    Failure { cause, time: now, rank, pod, node: None, container: None, exit_code: None, message, log_tail: None }
+    Failure {
+        cause,
+        time: now,
+        rank,
+        pod,
+        node: None,
+        container: None,
+        exit_code: None,
+        message,
+        log_tail: None,
+        may_change: false,
+    }
 }
 
 fn failure(pod: &PodFacts, time: Timestamp) -> Failure {
@@ -137,35 +184,76 @@ fn ended_badly(
     }
 }
 
-/// A pod that ended although its container did not: it was evicted, never admitted, or failed to initialise.
+/// A pod that the kubelet rejected, evicted, or ended over its deadline, whatever became of its container.
+fn ended_by_kubelet(
+    pod: &PodFacts,
+    container: &str,
+    place: &str,
+    reason: &str,
+    ended: Option<&Ended>,
+    now: Timestamp,
+) -> Failure {
+    let said = pod.message.as_deref().unwrap_or_default();
+    let words = said.trim().trim_end_matches('.');
+    let words = if words.is_empty() { String::new() } else { format!(": {words}") };
+    // Over a limit of the pod's own; when the node runs short of something the words are "The node was low on resource".
+    let over_storage = pod.disrupted.is_none() && said.contains("exceed") && !said.starts_with("The node");
+    let has_started = !pod.containers.iter().all(|container| matches!(container.state, ContainerState::Waiting(..)));
+    let (cause, message) = match reason {
+        "DeadlineExceeded" => (
+            Cause::LimitExceeded,
+            format!(
+                "{place} was ended over its own activeDeadlineSeconds ({reason}){words}: raise it, or leave it out"
+            ),
+        ),
+        "Evicted" if over_storage => (
+            Cause::LimitExceeded,
+            format!("{place} was ended over a limit of its own ({reason}){words}: raise the limit, or write less"),
+        ),
+        "Evicted" | "Preempting" | "NodeShutdown" | "Terminated" => {
+            (Cause::Disrupted, format!("{place} was ended by Kubernetes ({reason}){words}"))
+        }
+        _ if has_started || pod.disrupted.is_some() => {
+            (Cause::Disrupted, format!("{place} was ended by Kubernetes ({reason}){words}"))
+        }
+        _ => (Cause::NotStarted, format!("{place} was given up by Kubernetes ({reason}){words}")),
+    };
+    Failure {
+        cause,
+        container: ended.map(|_| container.to_owned()),
+        exit_code: ended.map(|ended| ended.exit_code),
+        log_tail: ended.and_then(Ended::log_tail),
+        message,
+        ..failure(pod, ended.and_then(|ended| ended.finished_at.as_ref()).map_or(now, |time| time.0))
+    }
+}
+
+/// A pod that ended although its container did not, and of which the kubelet does not say why: most often an init container
+/// failed.
 fn never_ended(pod: &PodFacts, place: &str, now: Timestamp) -> Failure {
     let init = pod.containers.iter().find_map(|container| match &container.state {
         ContainerState::Ended(ended) if container.init && ended.exit_code != 0 => Some((container, ended)),
         _ => None,
     });
-    let reason = pod.reason.as_deref().unwrap_or("without a reason");
-    let words = pod.message.as_deref().map(|message| format!(": {message}")).unwrap_or_default();
-    let evicted = pod.disrupted.is_some() || matches!(reason, "Evicted" | "Preempting" | "NodeShutdown" | "Terminated");
     match init {
-        Some((container, ended)) if !evicted => Failure {
-            cause: Cause::ExitCode,
-            container: Some(container.name.clone()),
-            exit_code: Some(ended.exit_code),
-            message: format!("{place}: init container {} ended with exit code {}", container.name, ended.exit_code),
-            log_tail: ended.log_tail(),
-            ..failure(pod, ended.finished_at.as_ref().map_or(now, |time| time.0))
-        },
-        _ if evicted => Failure {
-            cause: Cause::Disrupted,
-            message: format!("{place} was ended by Kubernetes ({reason}){words}"),
-            ..failure(pod, now)
-        },
-        _ if pod.phase == Phase::Succeeded => {
-            Failure { message: format!("{place} {}", end_asked_by(pod)), ..failure(pod, now) }
+        _ if pod.disrupted.is_some() || pod.phase == Phase::Succeeded => {
+            let cause = if pod.disrupted.is_some() { Cause::Disrupted } else { Cause::Lost };
+            Failure { cause, message: format!("{place} {}", end_asked_by(pod)), ..failure(pod, now) }
         }
-        _ => Failure {
+        Some((container, ended)) => {
+            let (name, code) = (&container.name, ended.exit_code);
+            Failure {
+                cause: if ended.reason.as_deref() == Some("OOMKilled") { Cause::OutOfMemory } else { Cause::ExitCode },
+                container: Some(name.clone()),
+                exit_code: Some(code),
+                message: format!("{place}: init container {name} ended with exit code {code}{}", ended.signal()),
+                log_tail: ended.log_tail(),
+                ..failure(pod, ended.finished_at.as_ref().map_or(now, |time| time.0))
+            }
+        }
+        None => Failure {
             cause: Cause::NotStarted,
-            message: format!("{place} was given up by Kubernetes ({reason}){words}"),
+            message: format!("{place} was given up by Kubernetes, without a reason"),
             ..failure(pod, now)
         },
     }
@@ -192,7 +280,7 @@ mod tests {
     }
 
     fn outcome(pod: &PodFacts) -> &'static str {
-        match pod_state(pod, "c", by_rank, second(100)) {
+        match pod_state(pod, "c", by_rank, &Endings::default(), second(100)) {
             PodState::Waiting => "waiting",
             PodState::Running => "running",
             PodState::Succeeded => "succeeded",
@@ -202,6 +290,7 @@ mod tests {
                 Cause::Disrupted => "disrupted",
                 Cause::Lost => "lost",
                 Cause::NotStarted => "not started",
+                Cause::LimitExceeded => "limit",
             },
         }
     }
@@ -237,5 +326,132 @@ mod tests {
         for (case, pod, expected) in &cases {
             assert_eq!(outcome(pod), *expected, "{case}");
         }
+    }
+    /// What Kubernetes writes of a pod in the end, and the verdict: cause, and the beginning of the message after the pod's
+    /// name.
+    #[test]
+    fn what_the_kubelet_says_of_the_pod_counts() {
+        const EMPTY_DIR: &str = "Usage of EmptyDir volume \"scratch\" exceeds the limit \"16Mi\". ";
+        const EPHEMERAL: &str = "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi. ";
+        const DEADLINE: &str = "Pod was active on the node longer than the specified deadline";
+        const NODE_LOW: &str = "The node was low on resource: memory. Threshold quantity: 100Mi, available: 40Mi. Container c was using 2Gi, request is 1Gi, has larger consumption of memory. ";
+        const NO_CPU: &str =
+            "Pod was rejected: Node didn't have enough resource: cpu, requested: 4000, used: 3900, capacity: 4000";
+        let failed = |reason: &str, message: &str, state| PodFacts {
+            reason: Some(reason.into()),
+            message: Some(message.into()),
+            ..pod(Phase::Failed, state)
+        };
+        let by_node = |pod: PodFacts| PodFacts { disrupted: Some((second(10), "TerminationByKubelet".into())), ..pod };
+        let cases = [
+            (
+                failed("DeadlineExceeded", DEADLINE, Some(ended(0, 10))),
+                "limit",
+                "was ended over its own activeDeadlineSeconds (DeadlineExceeded): Pod was active on the node longer than the specified deadline: raise it",
+            ),
+            (
+                failed("DeadlineExceeded", DEADLINE, Some(ended(137, 10))),
+                "limit",
+                "was ended over its own activeDeadlineSeconds",
+            ),
+            (
+                failed("Evicted", EMPTY_DIR, Some(ended(137, 10))),
+                "limit",
+                "was ended over a limit of its own (Evicted): Usage of EmptyDir volume \"scratch\" exceeds the limit \"16Mi\": raise",
+            ),
+            (
+                failed("Evicted", EPHEMERAL, Some(ended(137, 10))),
+                "limit",
+                "was ended over a limit of its own (Evicted): Pod ephemeral local storage usage exceeds the total limit",
+            ),
+            (failed("Evicted", EPHEMERAL, Some(ended(0, 10))), "limit", "was ended over a limit of its own (Evicted)"),
+            (
+                by_node(failed("Evicted", NODE_LOW, Some(ended(137, 9)))),
+                "disrupted",
+                "was ended by Kubernetes (Evicted): The node was low on resource: memory",
+            ),
+            (by_node(failed("Evicted", NODE_LOW, Some(ended(0, 9)))), "disrupted", "was ended by Kubernetes (Evicted)"),
+            (
+                failed("Evicted", "The node had condition: [DiskPressure]. ", None),
+                "disrupted",
+                "was ended by Kubernetes (Evicted): The node had condition: [DiskPressure]",
+            ),
+            (
+                by_node(failed("Preempting", "Preempted in order to admit critical pod", Some(ended(137, 9)))),
+                "disrupted",
+                "was ended by Kubernetes (Preempting): Preempted",
+            ),
+            (
+                by_node(failed(
+                    "Terminated",
+                    "Pod was terminated in response to imminent node shutdown.",
+                    Some(ended(0, 9)),
+                )),
+                "disrupted",
+                "was ended by Kubernetes (Terminated): Pod was terminated",
+            ),
+            (
+                failed("OutOfcpu", NO_CPU, None),
+                "not started",
+                "was given up by Kubernetes (OutOfcpu): Pod was rejected: Node didn't have enough",
+            ),
+            (
+                failed("NodeAffinity", "Pod was rejected: Predicate NodeAffinity failed", Some(ended(0, 10))),
+                "disrupted",
+                "was ended by Kubernetes (NodeAffinity)",
+            ),
+            (
+                failed("UnexpectedAdmissionError", "Pod was rejected: Allocate failed", None),
+                "not started",
+                "was given up by Kubernetes (UnexpectedAdmissionError)",
+            ),
+        ];
+        for (pod, expected, words) in &cases {
+            assert_eq!(outcome(pod), *expected, "{words}");
+            let PodState::Failed(failure) = pod_state(pod, "c", |_| "it".into(), &Endings::default(), second(100))
+            else {
+                panic!("{words}")
+            };
+            assert!(failure.message.starts_with(&format!("it {words}")), "{}", failure.message);
+        }
+    }
+
+    #[test]
+    fn the_kubelet_is_given_time_to_say_why() {
+        let alone = |exit_code| pod(Phase::Running, Some(ended(exit_code, 10)));
+        let with_deadline = |at, pod: PodFacts| PodFacts { own_deadline: Some(second(at)), ..pod };
+        let limited = |pod: PodFacts| PodFacts { has_storage_limit: true, ..pod };
+        let beside = |mut pod: PodFacts, exit_code| {
+            let state = ended(exit_code, 10);
+            pod.containers.push(ContainerFacts { name: "proxy".into(), state, ..ContainerFacts::default() });
+            pod
+        };
+        // Whether an end that is reported before the pod's own may yet become another.
+        let cases = [
+            ("0, of its own", alone(0), false),
+            ("0 before the pod's deadline", with_deadline(11, alone(0)), false),
+            ("0 at the pod's deadline", with_deadline(10, alone(0)), true),
+            ("0 beside a container that failed", beside(alone(0), 137), true),
+            ("0 beside one that ended well", beside(alone(0), 0), false),
+            ("killed", alone(137), true),
+            ("told to end", alone(143), true),
+            ("an exit code", alone(1), false),
+            ("an exit code at the pod's deadline", with_deadline(9, alone(1)), true),
+            ("an exit code, with a limit on storage", limited(alone(1)), true),
+            ("0, with a limit on storage", limited(alone(0)), false),
+            ("ended, and its pod too", pod(Phase::Failed, Some(ended(137, 10))), false),
+            ("deleted meanwhile", PodFacts { delete_asked_at: Some(second(50)), ..alone(137) }, false),
+        ];
+        for (case, pod, expected) in &cases {
+            let may_change = match pod_state(pod, "c", by_rank, &Endings::default(), second(100)) {
+                PodState::Failed(failure) => failure.may_change,
+                state => state == PodState::Running,
+            };
+            assert_eq!(may_change, *expected, "{case}");
+        }
+        let mut endings = Endings::default();
+        endings.catch_up([&alone(137)].into_iter(), second(100));
+        let state = pod_state(&alone(137), "c", by_rank, &endings, second(1_000));
+        assert!(matches!(state, PodState::Failed(failure) if !failure.may_change), "not for ever");
     }
 }

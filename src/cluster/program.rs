@@ -5,7 +5,10 @@
 //! in defaults, and a later release of ours may add fields to the pods that it makes. Not by the image's registry or digest:
 //! webhooks send images through mirrors and pin them.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::canonical;
@@ -40,7 +43,7 @@ impl Programs {
     }
 }
 
-/// A container of a pod as it comes from a watch, without everything that [`Programs`] does not keep.
+/// A container of a pod as it comes from a watch, without everything that is not looked at.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct WatchedProgram {
@@ -49,9 +52,21 @@ pub struct WatchedProgram {
     // Go writes an empty list as null.
     command: Option<Vec<String>>,
     args: Option<Vec<String>>,
+    resources: WatchedResources,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct WatchedResources {
+    limits: BTreeMap<String, IgnoredAny>,
 }
 
 impl WatchedProgram {
+    /// Whether its local storage is limited.
+    pub fn limits_storage(&self) -> bool {
+        self.resources.limits.contains_key("ephemeral-storage")
+    }
+
     fn hashed(self) -> (String, String) {
         let image = self.image.as_deref().map(without_place);
         let program = json!([image, self.command.unwrap_or_default(), self.args.unwrap_or_default()]);

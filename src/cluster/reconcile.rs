@@ -84,10 +84,10 @@ pub async fn carry_out<A: ApiServer, O: Managed>(
             Executed::Leftover(id) => Refusal::leftover(&id, O::NOUN, generation, now),
         };
         // Whatever the next decision makes of it, what was refused is to be tried again.
-        again = earliest(again, Some(refusal.until));
         let goes_on = memory.refused(&refusal) && !refused.contains(&refusal.id) && refused.len() < MOST_REFUSALS;
         refused.push(refusal.id.clone());
-        memory.writes().refusal = Some(refusal);
+        memory.writes().note_refused(refusal, now);
+        again = earliest(again, memory.writes().refusal.as_ref().map(|refusal| refusal.until));
         plan = decide(memory);
         if !goes_on || plan.actions.is_empty() {
             break;

@@ -33,6 +33,11 @@ pub fn is_ordinary(reason: &str) -> bool {
 
 /// Why one pod has not started, if that is out of the ordinary.
 pub fn reason(pod: &PodFacts) -> Option<String> {
+    if !pod.gates.is_empty() {
+        let noun = if pod.gates.len() == 1 { "gate" } else { "gates" };
+        let gates = pod.gates.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ");
+        return Some(format!("held by scheduling {noun} {gates}"));
+    }
     if let Some(words) = &pod.unschedulable {
         return Some(format!("unschedulable: {}", scheduler_words(words)));
     }
@@ -93,7 +98,9 @@ mod tests {
         let both = unschedulable("0/2 nodes are available: 1 Insufficient cpu, 2 Insufficient memory.");
         let taint = unschedulable("0/2 nodes are available: 2 node(s) had untolerated taint(s). preemption: none.");
         let image = waiting("ImagePullBackOff", "no such image");
-        let cases: [(&[PodFacts], Option<&str>); 6] = [
+        let gated = PodFacts { gates: vec!["example.com/queue".into()], ..PodFacts::default() };
+        let cases: [(&[PodFacts], Option<&str>); 7] = [
+            (&[gated.clone(), gated], Some("2 of 8 pods held by scheduling gate example.com/queue")),
             (&[waiting("ContainerCreating", "")], None),
             (&[], None),
             (&[gpu.clone(), gpu.clone()], Some("2 of 8 pods unschedulable: insufficient nvidia.com/gpu")),

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::index::ChildMeta;
 use super::plan::Action;
 use super::port::{ObjectId, Resource};
-use super::refusal::Refusal;
+use super::refusal::{Missing, Refusal};
 
 /// How long a cache may take to show what we created before we doubt that it is there.
 const CACHE_PATIENCE: SignedDuration = SignedDuration::from_secs(30);
@@ -30,6 +30,8 @@ pub struct Writes {
     pub extra_wait: SignedDuration,
     /// What the apiserver would not create, and until when we do not ask again.
     pub refusal: Option<Refusal>,
+    /// Children that name something that is missing.
+    missing: BTreeMap<Name, Missing>,
     /// Writes that may or may not have been carried out, and the version that each change was decided upon.
     uncertain: Vec<(ObjectId, Option<String>)>,
     /// Children created and not yet seen, and when they were created.
@@ -90,8 +92,17 @@ impl Writes {
         }
     }
 
+    /// Remembers that the apiserver would not create a child.
+    pub fn note_refused(&mut self, refusal: Refusal, now: Timestamp) {
+        let name = (refusal.id.resource, refusal.id.name.clone());
+        let mut missing = self.missing.remove(&name);
+        self.refusal = Some(refusal.again(&mut missing, now));
+        self.missing.extend(missing.map(|missing| (name, missing)));
+    }
+
     /// Remembers a child that was created.
     pub fn note_created(&mut self, resource: Resource, name: &str, now: Timestamp) {
+        self.missing.remove(&(resource, name.to_owned()));
         self.created.insert((resource, name.to_owned()), now);
     }
 
@@ -107,6 +118,7 @@ impl Writes {
         }
         self.changed_from = awaited;
         self.created.retain(|_, created| now < *created + CACHE_PATIENCE);
+        self.missing.retain(|_, missing| !missing.is_forgotten(now));
         self.noticed_at.get_or_insert(now);
         // A clock that was set back must not hold anything up: what lies in the future was just now.
         for moment in [&mut self.noticed_at, &mut self.published_at] {

@@ -23,7 +23,7 @@ use super::policy::when::{Scope, Types, When};
 use crate::api::pipeline_step::{
     Deploy, Files, MAX_DEFINITION, MAX_FINALLY, MAX_PARAMETERS, MAX_STEPS, Output, Parameter, PipelineDefinition, Step,
 };
-use crate::api::{Duration, PodTemplate, RawObject, ValueType};
+use crate::api::{Duration, FailureLogs, PodTemplate, RawObject, ValueType};
 use crate::cluster::problem::Problem;
 
 /// Where containers find the run's files if the pipeline does not say.
@@ -90,6 +90,8 @@ pub struct ValidStep {
     pub max_backoff: SignedDuration,
     /// Longest time of one attempt.
     pub timeout: Option<SignedDuration>,
+    /// Whether its message may quote the log.
+    pub failure_logs: FailureLogs,
 }
 
 /// What a step does.
@@ -354,7 +356,7 @@ impl<'a> Reader<'a> {
         is_final: bool,
         has_ended: &dyn Fn(&str) -> bool,
     ) -> Option<ValidStep> {
-        let Step { name, depends_on, when, run, train, deploy, outputs, retries, timeout } = step;
+        let Step { name, depends_on, when, run, train, deploy, outputs, retries, timeout, failure_logs } = step;
         let path = format!("{}.{below}", self.path);
         let before = self.findings.problems.len();
         shape::check_time(&format!("{path}.timeout"), *timeout, &mut self.findings.problems);
@@ -375,6 +377,10 @@ impl<'a> Reader<'a> {
         };
         if let Some(Work::Deploy(_)) = work {
             shape::check_deploy(step, &path, &mut self.findings.problems);
+        }
+        if failure_logs.is_some() && run.is_none() {
+            let remedy = "set it in the spec of train or deploy: failureLogs of a step is for run";
+            self.findings.problems.push(Problem::new(&format!("{path}.failureLogs"), "given", remedy));
         }
         let when = when.as_ref().and_then(|text| {
             let refused = |remedy: String| Problem::new(&format!("{path}.when"), text, &remedy);
@@ -415,6 +421,7 @@ impl<'a> Reader<'a> {
             backoff: backoff.initial.map_or(DEFAULT_BACKOFF, Duration::signed),
             max_backoff: backoff.max.map_or(DEFAULT_MAX_BACKOFF, Duration::signed),
             timeout: timeout.map(Duration::signed),
+            failure_logs: failure_logs.unwrap_or(FailureLogs::Tail),
         })
     }
 

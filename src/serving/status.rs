@@ -105,9 +105,9 @@ impl State {
     /// The state that a create that was refused leads to.
     pub fn of_refusal(kind: RefusalKind) -> State {
         match kind {
-            RefusalKind::Content => State::Refused,
+            RefusalKind::Content | RefusalKind::Overdue => State::Refused,
             RefusalKind::Foreign => State::NameTaken,
-            RefusalKind::Missing | RefusalKind::Quota | RefusalKind::Leftover | RefusalKind::Unanswered => {
+            RefusalKind::Quota | RefusalKind::Leftover | RefusalKind::Unanswered | RefusalKind::Awaited => {
                 State::Starting
             }
         }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-use crate::api::{ModelDeployment, PipelineDefinition, TrainingJob};
+use crate::api::{FailureLogs, ModelDeployment, PipelineDefinition, TrainingJob};
 use crate::pipelines::build::{Attempt, Maker};
 use crate::pipelines::validate::Work;
 use crate::{pipelines, serving, training};
@@ -162,7 +162,7 @@ proptest! {
             match &valid.steps[0].work {
                 Work::Run { template, container } => {
                     let template = template.parse();
-                    let pod = pipelines::build::pod::build_pod(attempt, &template, container);
+                    let pod = pipelines::build::pod::build_pod(attempt, &template, container, FailureLogs::Tail);
                     prop_assert!(has_variable(&pod["spec"], "TRAINYARD_STEP"), "{}", pod);
                     prop_assert!(pod["spec"]["volumes"].is_array(), "{}", pod);
                 }

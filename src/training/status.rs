@@ -1,10 +1,7 @@
 //! What status says: the same words for the same situation, whatever led to it.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use serde_json::Value;
 
 use crate::api::conditions::{self, FINISHED, READY, Seen, Standing, gist, set_standing, whole_second};
 use crate::api::{AttemptRecord, MAX_ATTEMPT_RECORDS, TrainingJob, TrainingJobStatus};
@@ -12,7 +9,7 @@ use crate::cluster::container::with_last_line;
 use crate::cluster::pod_state::Failure;
 use crate::cluster::problem::{Problem, told};
 use crate::cluster::refusal::{Refusal, RefusalKind};
-use crate::cluster::results::Refused;
+use crate::cluster::results::{Refused, Reported};
 use crate::text::shorten;
 
 /// Condition: the job ended well.
@@ -21,7 +18,7 @@ pub const COMPLETE: &str = "Complete";
 pub const FAILED: &str = "Failed";
 /// Condition: the job is suspended by its own spec.
 pub const SUSPENDED: &str = "Suspended";
-/// Condition: the job ended well, but what it reported could not be taken.
+/// Condition: the job ended well, but what it reported, or some of it, could not be taken.
 pub const RESULTS_REFUSED: &str = "ResultsRefused";
 
 /// Longest message, in bytes: it stands in status and in three to six conditions, and quotes what users wrote.
@@ -63,7 +60,7 @@ pub enum Situation {
     /// The spec says suspend, and no pod runs.
     Suspended,
     /// All ranks ended well.
-    Complete(Result<Option<BTreeMap<String, Value>>, Refused>),
+    Complete(Result<Option<Reported>, Refused>),
     /// The job failed for good.
     Failed {
         /// Why it is for good.
@@ -166,10 +163,10 @@ impl Situation {
         match self {
             Situation::Invalid(_) => State::Invalid,
             Situation::Refused(refusal) => match refusal.kind {
-                RefusalKind::Content => State::Refused,
+                RefusalKind::Content | RefusalKind::Overdue => State::Refused,
                 RefusalKind::Quota => State::QuotaExceeded,
                 RefusalKind::Foreign => State::NameTaken,
-                RefusalKind::Missing | RefusalKind::Leftover | RefusalKind::Unanswered => State::Waiting,
+                RefusalKind::Leftover | RefusalKind::Unanswered | RefusalKind::Awaited => State::Waiting,
             },
             Situation::Starting { why: None, .. } => State::Starting,
             Situation::Starting { why: Some(_), .. } => State::Waiting,
@@ -205,7 +202,7 @@ impl Situation {
             Situation::Running { nodes } => format!("all {nodes} pods run"),
             Situation::Suspending { left } => format!("suspended: waiting for {left} {} to end", pods(*left)),
             Situation::Suspended => "suspended: set suspend to false to go on".to_owned(),
-            Situation::Complete(results) => complete_message(status, results.as_ref().err().copied()),
+            Situation::Complete(results) => complete_message(status, results),
             Situation::Failed { message, .. } => message.clone(),
         }
     }
@@ -216,22 +213,27 @@ pub fn pods(count: usize) -> &'static str {
     if count == 1 { "pod" } else { "pods" }
 }
 
-fn complete_message(status: &TrainingJobStatus, refused: Option<Refused>) -> String {
+fn complete_message(status: &TrainingJobStatus, results: &Result<Option<Reported>, Refused>) -> String {
     let restarts = status.restarts.unwrap_or(0);
     let how = match restarts {
         0 => String::new(),
         1 => " after 1 restart".to_owned(),
         _ => format!(" after {restarts} restarts"),
     };
-    match refused {
-        None => format!("all ranks ended well{how}"),
-        Some(Refused::Truncated) => format!(
-            "all ranks ended well{how}; results refused: the termination message of rank 0 was cut off at 4096 bytes: \
-             write a smaller JSON object"
+    let ended = format!("all ranks ended well{how}");
+    match results {
+        Ok(Some(reported)) => match reported.complaint() {
+            Some(complaint) => format!("{ended}; results are kept without {complaint}"),
+            None => ended,
+        },
+        Ok(None) => ended,
+        Err(Refused::Truncated(bytes)) => format!(
+            "{ended}; results refused: the termination message of rank 0 was cut off at {bytes} bytes, all that the kubelet \
+             keeps of it in this pod: write a smaller JSON object"
         ),
-        Some(Refused::NotAnObject) => format!(
-            "all ranks ended well{how}; results refused: the termination message of rank 0 is not one JSON object: \
-             write one, or nothing, to /dev/termination-log"
+        Err(Refused::NotAnObject) => format!(
+            "{ended}; results refused: the termination message of rank 0 is not one JSON object: write one, or nothing, to \
+             /dev/termination-log"
         ),
     }
 }
@@ -252,12 +254,17 @@ pub fn describe(status: &mut TrainingJobStatus, situation: &Situation, seen: See
         Situation::Complete(results) => {
             conditions::set(list, COMPLETE, true, "AllRanksSucceeded", &message, seen);
             conditions::set(list, FINISHED, true, COMPLETE, &message, seen);
-            match results {
-                Ok(results) => status.results.clone_from(results),
-                Err(Refused::Truncated) => conditions::set(list, RESULTS_REFUSED, true, "Truncated", &message, seen),
-                Err(Refused::NotAnObject) => {
-                    conditions::set(list, RESULTS_REFUSED, true, "NotAnObject", &message, seen)
-                }
+            let refused = match results {
+                Ok(Some(reported)) if !reported.unkept.is_empty() => Some("KeysLeftOut"),
+                Ok(_) => None,
+                Err(Refused::Truncated(_)) => Some("Truncated"),
+                Err(Refused::NotAnObject) => Some("NotAnObject"),
+            };
+            if let Some(reason) = refused {
+                conditions::set(list, RESULTS_REFUSED, true, reason, &message, seen);
+            }
+            if let Ok(reported) = results {
+                status.results = reported.as_ref().map(|reported| reported.values.clone());
             }
             status.finish_time = Some(Time(seen.now));
         }
@@ -275,7 +282,8 @@ pub fn describe(status: &mut TrainingJobStatus, situation: &Situation, seen: See
 /// Remembers a failed attempt, and forgets the oldest when there are too many. What a node's clock says of the future is
 /// taken for now.
 pub fn remember(status: &mut TrainingJobStatus, attempt: u32, failure: &Failure, with_log: bool, now: Timestamp) {
-    let Failure { cause, time, rank, pod, node, container, exit_code, message, log_tail } = failure.clone();
+    let Failure { cause, time, rank, pod, node, container, exit_code, message, log_tail, may_change: _ } =
+        failure.clone();
     status.attempts.push(AttemptRecord {
         attempt,
         cause,
@@ -368,6 +376,8 @@ mod tests {
             (refusal(RefusalKind::Content), "Stalled"),
             (refusal(RefusalKind::Foreign), "Stalled"),
             (refusal(RefusalKind::Quota), "Reconciling"),
+            (refusal(RefusalKind::Awaited), "Reconciling"),
+            (refusal(RefusalKind::Overdue), "Stalled"),
             (Situation::Starting { started: 0, nodes: 2, why: None }, "Reconciling"),
             (Situation::Starting { started: 0, nodes: 2, why: Some("w".into()) }, "Reconciling"),
             (Situation::Restarting { next: "soon".into() }, "Reconciling"),

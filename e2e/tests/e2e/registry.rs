@@ -12,9 +12,9 @@ use tokio::runtime::Handle;
 
 use crate::scenarios::{
     admission, applying, crashes, deletion, exposure, failures, fencing, hostile, installed, judgement, leadership,
-    lifecycle, namespaces, naming, neighbours, pipelines, pipelines_end, pipelines_real, pipelines_trouble, real_pods,
-    refusals, rights, samples, serving, serving_fields, serving_real, serving_steady, serving_trouble, suspension,
-    torchrun, training, upgrades,
+    lifecycle, namespaces, naming, neighbours, pipelines, pipelines_end, pipelines_real, pipelines_trouble, pod_words,
+    real_pods, refusals, rights, samples, serving, serving_fields, serving_real, serving_steady, serving_trouble,
+    suspension, torchrun, training, upgrades,
 };
 use crate::space::Space;
 use crate::suite::Suite;
@@ -93,6 +93,12 @@ fn usual_tests() -> Vec<Test> {
             suspension::a_deadline_ends_the_job,
             suspension::tidies_up_after_the_end,
             failures::a_failed_rank_restarts_all_ranks,
+            pod_words::pods_on_the_hosts_network_resolve_names,
+            pod_words::a_pod_that_was_evicted_has_not_succeeded,
+            pod_words::a_scheduling_gate_is_named,
+            pod_words::an_account_that_comes_later_is_waited_for,
+            pod_words::odd_results_are_kept_or_named_and_written_once,
+            pod_words::a_step_says_as_much_of_its_log_as_it_may,
             failures::restarts_are_used_up,
             failures::memory_is_named_as_the_cause,
             failures::a_deleted_pod_counts_as_lost,
@@ -175,6 +181,7 @@ fn usual_tests() -> Vec<Test> {
             real_pods::a_deadline_ends_pods_that_do_not_listen,
             real_pods::results_and_the_end_of_the_log_are_told,
             real_pods::memory_is_named_as_the_cause,
+            pod_words::a_real_kubelets_words_are_told,
             real_pods::restricted_namespaces_run_restricted_pods,
             real_pods::nothing_is_left,
             pipelines_real::values_and_files_reach_programs_as_they_are,

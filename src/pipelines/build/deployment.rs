@@ -2,13 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::Maker;
+use super::{Maker, rename_values};
 use crate::cluster::port::Resource;
 use crate::names;
 
 /// Builds the deployment as the step wants it. Its label says for which step, since another of the run may deploy it later;
 /// `pipeline_uid` says whose runs may change it.
-pub fn build_deployment(run: Maker, step: &str, name: &str, pipeline_uid: &str, spec: Value) -> Value {
+pub fn build_deployment(run: Maker, step: &str, name: &str, pipeline_uid: &str, mut spec: Value) -> Value {
+    rename_values(&mut spec);
     let mut metadata = marks(run, step);
     metadata["name"] = name.into();
     metadata["namespace"] = run.namespace.into();

@@ -2,12 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::Attempt;
+use super::{Attempt, rename_values};
 use crate::cluster::index::ChildMeta;
 use crate::cluster::port::Resource;
 
 /// Builds the job; `spec` has its values already.
 pub fn build_job(attempt: Attempt, mut spec: Value) -> Value {
+    rename_values(&mut spec);
     if let Some(pod) = spec.pointer_mut("/template/spec") {
         attempt.mount_files(pod);
     }

@@ -3,12 +3,13 @@
 use serde_json::{Value, json};
 
 use super::Attempt;
+use crate::api::FailureLogs;
 use crate::cluster::build::merged;
 use crate::cluster::template_edit::{containers_named, explain_failures, prepend_env, set};
 
 /// Builds the pod, as the user's template edited in place: fields that we do not know travel untouched. `template` has its
-/// values already; `container` is the one whose end is the step's.
-pub fn build_pod(attempt: Attempt, template: &Value, container: &str) -> Value {
+/// values already; `container` is the one whose end is the step's, and `logs` says whether its log may be quoted.
+pub fn build_pod(attempt: Attempt, template: &Value, container: &str, logs: FailureLogs) -> Value {
     let mut metadata = attempt.metadata();
     let labels = merged(&template["metadata"]["labels"], &metadata["labels"]);
     set(&mut metadata, "labels", labels);
@@ -25,7 +26,9 @@ pub fn build_pod(attempt: Attempt, template: &Value, container: &str) -> Value {
         ];
         prepend_env(container, variables);
     }
-    explain_failures(&mut spec, container);
+    if logs == FailureLogs::Tail {
+        explain_failures(&mut spec, container);
+    }
     attempt.mount_files(&mut spec);
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
 }

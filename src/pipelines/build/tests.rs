@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::api::FailureLogs;
 use crate::pipelines::validate::validate;
 
 #[track_caller]
@@ -31,7 +32,9 @@ fn a_pod_is_the_template_with_what_the_step_needs() {
             ],
         },
     });
-    assert_snapshot("pod", &pod::build_pod(attempt, &template, "main"));
+    assert_snapshot("pod", &pod::build_pod(attempt, &template, "main", FailureLogs::Tail));
+    let silent = pod::build_pod(attempt, &template, "main", FailureLogs::None);
+    assert_eq!(silent["spec"]["initContainers"][0]["terminationMessagePolicy"], Value::Null);
 }
 
 #[test]
@@ -40,13 +43,17 @@ fn a_job_is_the_spec_with_the_files() {
     let attempt = Attempt { run: RUN, pipeline: &pipeline, step: "a-step-with-a-long-name", number: 1, token: "tok3n" };
     let spec =
         json!({"framework": "torch", "nodes": 2, "template": {"spec": {"containers": [{"name": "c", "image": "i"}]}}});
-    assert_snapshot("job", &job::build_job(attempt, spec));
+    assert_snapshot("job", &job::build_job(attempt, spec.clone()));
+    // A pipeline that was recorded before the value had its name.
+    let mut old = spec;
+    set(&mut old, "failureLogs", "Off");
+    assert_eq!(job::build_job(attempt, old)["spec"]["failureLogs"], "None");
     assert_snapshot("claim", &claim::build_claim(RUN, pipeline.files.as_ref().unwrap()).unwrap());
 }
 
 #[test]
 fn a_deployment_belongs_to_nobody_and_says_who_deployed_it() {
-    let spec = json!({"replicas": 2});
+    let spec = json!({"replicas": 2, "failureLogs": "Off"});
     assert_snapshot("deployment", &deployment::build_deployment(RUN, "deploy", "digits", "pipeline-uid", spec));
 }
 

@@ -11,7 +11,7 @@ use crate::cluster::guard::{Guarded, Unreadable};
 use crate::cluster::index::{Child, ChildMeta, Owner};
 use crate::cluster::port::Resource;
 use crate::names;
-use crate::training::status::{COMPLETE, FAILED, SUSPENDED};
+use crate::training::status::{COMPLETE, FAILED, RESULTS_REFUSED, SUSPENDED};
 
 /// States of a TrainingJob that is held up.
 const WAITING: [&str; 2] = ["Waiting", "QuotaExceeded"];
@@ -31,6 +31,8 @@ pub struct JobFacts {
     pub message: String,
     /// What it reported.
     pub results: BTreeMap<String, Value>,
+    /// Whether some of that could not be taken; its message says what.
+    pub results_refused: bool,
     /// Whether its spec says suspend.
     pub is_asked_to_stop: bool,
     /// Whether it is being deleted.
@@ -81,6 +83,7 @@ impl From<TrainingJob> for JobFacts {
             launch_token,
             waits: find(&status.conditions, READY).is_some_and(|ready| WAITING.contains(&ready.reason.as_str())),
             progress,
+            results_refused: holds(RESULTS_REFUSED),
             message: status.message.unwrap_or_default(),
             results: status.results.unwrap_or_default(),
             is_asked_to_stop,

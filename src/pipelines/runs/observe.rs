@@ -150,7 +150,7 @@ impl Memory {
         self.see(status, observed);
         self.deployed.extend(observed.deployments.iter().map(|deployment| deployment.step.clone()));
         let passes = |refusal: &&Refusal| {
-            matches!(refusal.kind, RefusalKind::Missing | RefusalKind::Quota | RefusalKind::Unanswered)
+            matches!(refusal.kind, RefusalKind::Quota | RefusalKind::Unanswered | RefusalKind::Awaited)
         };
         if let Some(refusal) = self.writes.refusal.as_ref().filter(passes) {
             self.late.insert(refusal.id.clone(), refusal.clone());

@@ -174,10 +174,10 @@ impl Situation {
             Situation::Invalid(_) => State::Invalid,
             Situation::NoPipeline(_) => State::PipelineNotFound,
             Situation::Refused(refusal) => match refusal.kind {
-                RefusalKind::Content => State::Refused,
+                RefusalKind::Content | RefusalKind::Overdue => State::Refused,
                 RefusalKind::Quota => State::QuotaExceeded,
                 RefusalKind::Foreign => State::NameTaken,
-                RefusalKind::Missing | RefusalKind::Leftover | RefusalKind::Unanswered => State::Waiting,
+                RefusalKind::Leftover | RefusalKind::Unanswered | RefusalKind::Awaited => State::Waiting,
             },
             Situation::Starting => State::Starting,
             Situation::NoRecord(_) => State::RecordNotFound,

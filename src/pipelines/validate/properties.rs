@@ -160,7 +160,7 @@ fn build(valid: &ValidPipeline, values: &Values) {
         assert!(counted.is_ok() && length <= MOST_TEXT, "{length}");
         let attempt = Attempt { run, pipeline: valid, step: &step.name, number: 1, token: "token" };
         match &step.work {
-            Work::Run { container, .. } => _ = build_pod(attempt, &filled, container),
+            Work::Run { container, .. } => _ = build_pod(attempt, &filled, container, FailureLogs::Tail),
             Work::Train(_) => _ = build_job(attempt, filled),
             Work::Deploy(_) => {}
         }

@@ -60,7 +60,8 @@ pub(super) fn guard(view: &View, plan: &mut Plan<ModelDeploymentStatus>) {
             }
             _ => false,
         };
-        !is_refused(action.id()) && !waits && !(is_full && moves(view, action) > 0)
+        let has_no_room = is_full && moves(view, action) > 0;
+        !(is_refused(action.id()) || waits || has_no_room)
     });
     let creates = |resource: Option<Resource>| move |action: &Action| matches!(action, Action::Create { id, .. } if resource.is_none_or(|resource| id.resource == resource));
     if !plan.actions.iter().any(creates(Some(Resource::ControllerRevision))) {

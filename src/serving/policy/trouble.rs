@@ -16,7 +16,7 @@ const NO_PATH: &str = "without their model: spec.model.uri: there is no such pat
 pub enum TroubleKind {
     /// Its containers run, and its readiness probe does not succeed.
     NotReady,
-    /// No node has room for it.
+    /// No node has room for it, or a scheduling gate holds it.
     Unschedulable,
     /// The kubelet cannot start a container, for whatever reason but the image.
     CannotStart,
@@ -74,7 +74,7 @@ fn trouble_of(pod: &PodFacts, logs: FailureLogs) -> Option<(TroubleKind, String,
             _ => None,
         });
         let kind = match &waiting {
-            _ if pod.unschedulable.is_some() => TroubleKind::Unschedulable,
+            _ if pod.unschedulable.is_some() || !pod.gates.is_empty() => TroubleKind::Unschedulable,
             Some((_, reason)) if reason.contains("Image") => TroubleKind::ImagePull,
             _ => TroubleKind::CannotStart,
         };
@@ -205,7 +205,7 @@ mod tests {
     fn no_log_line_is_told_when_logs_are_off() {
         let ended = Ended { exit_code: 3, message: Some("secret".into()), ..Ended::default() };
         let pods = [pod(waiting("CrashLoopBackOff"), Some(ended))];
-        let told = format!("{:?}", trouble(pods.iter(), 1, FailureLogs::Off));
+        let told = format!("{:?}", trouble(pods.iter(), 1, FailureLogs::None));
         assert!(told.contains("exit code 3") && !told.contains("secret"), "{told}");
     }
 }

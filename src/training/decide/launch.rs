@@ -63,7 +63,7 @@ pub(super) fn launch(view: &View) -> Plan<TrainingJobStatus> {
     }
     plan.checks = checks;
     plan.actions = actions;
-    plan.waking_at(outcome::deadline(view))
+    plan.waking_at(outcome::deadline(view)).waking_at(view.memory.ending.at_the_latest(view.now))
 }
 
 /// A suspended job rests. That no pod runs is said, the first time, only when the live cluster says so too: quota may be

@@ -1,10 +1,7 @@
 //! Judging the attempt in force: it may be over, well or badly, or have to be left behind.
 
-use std::collections::BTreeMap;
-
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use serde_json::Value;
 
 use super::view::View;
 use crate::api::conditions::whole_second;
@@ -13,7 +10,7 @@ use crate::cluster::canonical;
 use crate::cluster::container::ContainerState;
 use crate::cluster::plan::{Plan, Publish};
 use crate::cluster::pod_state::{Failure, PodState, lost};
-use crate::cluster::results::{Refused, results};
+use crate::cluster::results::{Refused, Reported, longest_message, results};
 use crate::cluster::retry;
 use crate::training::policy::culprit::{culprit, settles_at};
 use crate::training::status::{self, FailReason, Situation};
@@ -52,6 +49,11 @@ pub(super) fn judge(view: &View) -> Option<Plan<TrainingJobStatus>> {
         // The status stays as it is: what the failure is called is not known yet.
         let unchanged = Plan::status_only(view.status.clone(), Publish::Now);
         return Some(unchanged.waking_at(Some(settled)));
+    }
+    if failure.may_change {
+        // A moment later the kubelet says whether it ended the pod, and why.
+        let unchanged = Plan::status_only(view.status.clone(), Publish::Now);
+        return Some(unchanged.waking_at(view.memory.ending.at_the_latest(view.now)));
     }
     let mut plan = end_attempt(view, failure);
     if !vanished.is_empty() {
@@ -143,11 +145,13 @@ fn raise(view: &View, mut status: TrainingJobStatus, situation: &Situation) -> P
 }
 
 /// What rank 0 reported: in its pod if that is still there, else what was kept of it.
-pub(super) fn reported(view: &View) -> Result<Option<BTreeMap<String, Value>>, Refused> {
+pub(super) fn reported(view: &View) -> Result<Option<Reported>, Refused> {
     let leader = view.ranks.iter().find(|rank| rank.pod.rank == 0 && rank.state == PodState::Succeeded);
     let container = leader.and_then(|rank| rank.pod.container(&view.valid.container));
-    match container.map(|container| &container.state) {
-        Some(ContainerState::Ended(ended)) => results(ended.message.as_deref().unwrap_or_default()),
-        _ => Ok(view.status.results.clone()),
+    match leader.zip(container.map(|container| &container.state)) {
+        Some((rank, ContainerState::Ended(ended))) => {
+            results(ended.message.as_deref().unwrap_or_default(), longest_message(rank.pod.container_count))
+        }
+        _ => Ok(view.status.results.clone().map(|values| Reported { values, ..Reported::default() })),
     }
 }

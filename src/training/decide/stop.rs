@@ -13,14 +13,15 @@ use crate::training::status::{Situation, pods};
 /// Takes older attempts out of DNS, then ends their pods; answers until the last of them is gone.
 ///
 /// Pods of the attempt just before that have ended by themselves are kept, so that their logs can still be read while
-/// the next attempt runs; those before them go.
+/// the next attempt runs; those before them go. So do those that hold claims of generic ephemeral volumes: quota and storage
+/// that the next attempt needs.
 pub(super) fn stop_older(view: &View) -> Option<Plan<TrainingJobStatus>> {
     let live = view.older().filter(|pod| !pod.is_terminal()).count();
     let mut actions = launch::clear_stale_names(view);
     // A cache that shows no stale name may be behind; one that shows some has them cleared first, below.
     let names_seem_clear = actions.is_empty();
     let stopping = view.older().filter(|pod| {
-        let outlived = pod.is_terminal() && pod.attempt + 1 < view.attempt;
+        let outlived = pod.is_terminal() && (pod.attempt + 1 < view.attempt || pod.has_claims);
         pod.delete_asked_at.is_none() && (!view.memory.ending.ends_by_itself(pod, view.now) || outlived)
     });
     actions.extend(stopping.map(|pod| delete_pod(pod)));

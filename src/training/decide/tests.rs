@@ -14,12 +14,12 @@ use crate::api::conditions::FINISHED;
 use crate::api::conditions::{self, READY, STALLED};
 use crate::cluster::container::{ContainerState, Ended};
 use crate::cluster::plan::{Action, Check};
-use crate::cluster::pod::Phase;
+use crate::cluster::pod::{Phase, PodFacts};
 use crate::cluster::port::{ObjectId, Resource};
 use crate::cluster::program::Programs;
 use crate::cluster::refusal::{Refusal, RefusalKind};
 use crate::names::{self, AddressFamily};
-use crate::training::status::{COMPLETE, FAILED, SUSPENDED};
+use crate::training::status::{COMPLETE, FAILED, RESULTS_REFUSED, SUSPENDED};
 use case::{Case, UID, at, holds, ready, seconds, short};
 
 #[test]
@@ -457,4 +457,129 @@ fn a_large_attempt_is_created_in_parts() {
     let plan = Case::new(json!({"nodes": 300})).plan();
     assert_eq!(plan.actions.iter().filter(|action| action.creates_pod()).count(), 128);
     assert_eq!(plan.wake_at, Some(seconds(0)), "more at once");
+}
+
+/// The pod of rank 0 of the last attempt, changed.
+fn changed(mut case: Case, change: impl FnOnce(&mut PodFacts)) -> Case {
+    change(Arc::make_mut(case.observed.pods.last_mut().unwrap()));
+    case
+}
+
+#[test]
+fn a_pod_over_its_own_deadline_has_not_succeeded() {
+    let ended = |exit_code| {
+        let state = Ended {
+            exit_code,
+            message: Some(r#"{"epoch": 3}"#.into()),
+            finished_at: Some(Time(seconds(8))),
+            ..Ended::default()
+        };
+        let case = Case::new(json!({"failurePolicy": {"maxRestarts": 0}})).at(seconds(9));
+        let case = case.pod(0, 1, Phase::Running, Some(ContainerState::Ended(state)));
+        changed(case, |pod| pod.own_deadline = Some(seconds(8)))
+    };
+    for exit_code in [0, 137] {
+        let case = ended(exit_code);
+        let plan = case.plan();
+        assert!(!holds(&plan, FINISHED) && plan.status.results.is_none(), "the kubelet has not said why: {exit_code}");
+        let case = changed(case, |pod| {
+            pod.phase = Phase::Failed;
+            pod.reason = Some("DeadlineExceeded".into());
+            pod.message = Some("Pod was active on the node longer than the specified deadline".into());
+        });
+        let plan = case.plan();
+        assert!(holds(&plan, FAILED), "{exit_code}");
+        assert_eq!((plan.status.attempts[0].cause, plan.status.results), (crate::api::Cause::LimitExceeded, None));
+        let message = plan.status.message.unwrap();
+        assert!(message.contains("Pod was active on the node longer than the specified deadline"), "{message}");
+    }
+}
+
+#[test]
+fn what_a_killed_rank_died_of_is_waited_for() {
+    let killed = Ended { exit_code: 137, finished_at: Some(Time(seconds(5))), ..Ended::default() };
+    let mut case = Case::new(json!({"nodes": 2})).pod(0, 1, Phase::Running, Some(ContainerState::Ended(killed)));
+    case = case.ended(1, 1, 1, 6).slice(1, 0..2).at(seconds(8));
+    case.observed.pods.rotate_left(1);
+    case.memory.catch_up(&case.observed, 1, seconds(8));
+    let plan = case.plan();
+    assert_eq!((plan.status.attempts.len(), plan.wake_at), (0, Some(seconds(68))), "its peer's exit code 1 is an echo");
+    let case = changed(case, |pod| {
+        pod.phase = Phase::Failed;
+        pod.reason = Some("Evicted".into());
+        pod.message = Some("Usage of EmptyDir volume \"scratch\" exceeds the limit \"16Mi\". ".into());
+    });
+    let message = &case.plan().status.attempts[0].message;
+    assert!(message.contains("Usage of EmptyDir volume \"scratch\" exceeds the limit \"16Mi\""), "{message}");
+}
+
+#[test]
+fn results_are_kept_or_named() {
+    let reports = |message: &str, containers| {
+        let state = Ended { message: Some(message.into()), finished_at: Some(Time(seconds(5))), ..Ended::default() };
+        let case = Case::new(json!({})).pod(0, 1, Phase::Succeeded, Some(ContainerState::Ended(state)));
+        changed(case, |pod| pod.container_count = containers).plan()
+    };
+    let long = format!(r#"{{"losses": "{}"#, "x".repeat(3_100));
+    let cases = [
+        (
+            reports(r#"{"loss": 0.5, "zero": -0.0}"#, 1),
+            None,
+            Some(json!({"loss": 0.5, "zero": 0})),
+            "all ranks ended well",
+        ),
+        (
+            reports(r#"{"loss": NaN, "epochs": 3}"#, 1),
+            Some("KeysLeftOut"),
+            Some(json!({"epochs": 3})),
+            "loss: NaN is not a number",
+        ),
+        (reports(&long[..3_072], 4), Some("Truncated"), None, "was cut off at 3072 bytes"),
+        (reports(&long[..3_072], 3), Some("NotAnObject"), None, "is not one JSON object"),
+    ];
+    for (plan, refused, results, words) in cases {
+        let condition = conditions::find(&plan.status.conditions, RESULTS_REFUSED);
+        assert_eq!(condition.map(|condition| condition.reason.as_str()), refused, "{words}");
+        assert_eq!(plan.status.results.clone().map(|results| json!(results)), results);
+        assert!(
+            holds(&plan, COMPLETE) && plan.status.message.as_ref().unwrap().contains(words),
+            "{:?}",
+            plan.status.message
+        );
+    }
+}
+
+#[test]
+fn what_holds_a_pod_up_is_named() {
+    let gated = changed(Case::new(json!({})).pod(0, 1, Phase::Pending, None), |pod| {
+        pod.gates = vec!["example.com/queue".into()];
+    });
+    let plan = gated.plan();
+    assert_eq!((ready(&plan), holds(&plan, STALLED)), ("Waiting", false));
+    assert_eq!(plan.status.message.as_deref(), Some("1 of 1 pods held by scheduling gate example.com/queue"));
+
+    for (kind, state) in [(RefusalKind::Awaited, "Waiting"), (RefusalKind::Overdue, "Refused")] {
+        let mut case = Case::new(json!({}));
+        case.memory.writes.refusal = Some(Refusal {
+            id: ObjectId::new(Resource::Pod, "ns", "n"),
+            kind,
+            message: "serviceaccount \"trainer\" not found".into(),
+            until: seconds(2),
+            generation: Some(1),
+        });
+        let plan = case.plan();
+        assert_eq!((ready(&plan), holds(&plan, STALLED), plan.wake_at), (state, state == "Refused", Some(seconds(2))));
+        assert!(plan.status.message.unwrap().contains("serviceaccount \"trainer\" not found: create it"));
+        assert_eq!(short(&case.plan()).len(), 0, "it is not asked for before its time");
+    }
+}
+
+#[test]
+fn an_ended_pod_that_holds_claims_goes_before_the_next_attempt() {
+    let older = |has_claims| {
+        let case = changed(Case::new(json!({})).ended(0, 1, 1, 5), |pod| pod.has_claims = has_claims);
+        case.status(|status| status.attempt = Some(2)).plan()
+    };
+    assert_eq!(short(&older(true)), ["-Pod 0-1"]);
+    assert_eq!(short(&older(false)), ["+Pod 0-2"], "it is kept for its log");
 }

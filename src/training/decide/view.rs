@@ -69,7 +69,7 @@ impl<'a> View<'a> {
             // Once ended well is ended well: what a later deletion makes of the pod's clocks changes nothing.
             let state = match succeeded.contains(&pod.rank) {
                 true => PodState::Succeeded,
-                false => pod_state(pod, &valid.container, by_rank, now),
+                false => pod_state(pod, &valid.container, by_rank, &memory.ending, now),
             };
             if state == PodState::Succeeded {
                 succeeded.insert(pod.rank);
@@ -166,7 +166,7 @@ impl<'a> View<'a> {
         status.succeeded_ranks = Some(rank_set::write(&self.succeeded)).filter(|ranks| !ranks.is_empty());
         // Rank 0's results are kept as soon as it has ended: its pod may be gone when the last rank ends.
         if let Ok(Some(results)) = super::outcome::reported(self) {
-            status.results = Some(results);
+            status.results = Some(results.values);
         }
         status.start_time = self.started_at().map(Time);
         status.effective = Some(self.valid.effective());

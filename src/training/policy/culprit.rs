@@ -32,7 +32,7 @@ pub fn settles_at(failures: &[Failure], others_run: bool, now: Timestamp) -> Opt
 /// Within one second (Kubernetes writes no fractions) the likelier cause comes first.
 fn echo_likelihood(failure: &Failure) -> u8 {
     match (failure.cause, failure.exit_code) {
-        (Cause::OutOfMemory | Cause::Disrupted | Cause::Lost | Cause::NotStarted, _) => 0,
+        (Cause::OutOfMemory | Cause::Disrupted | Cause::Lost | Cause::NotStarted | Cause::LimitExceeded, _) => 0,
         (Cause::ExitCode, Some(1 | 134)) => 2,
         (Cause::ExitCode, _) => 1,
     }

@@ -58,7 +58,7 @@ pub(crate) async fn restarts_are_used_up(space: Space) -> Result<()> {
         failing.set("spec.failurePolicy.maxRestarts", 1).restarting_soon()
     };
     space.submit(&job("told")).await?;
-    space.submit(&job("silent").set("spec.failureLogs", "Off")).await?;
+    space.submit(&job("silent").set("spec.failureLogs", "None")).await?;
     for (name, tail) in [("told", json!("a secret in the log")), ("silent", json!(null))] {
         space.kubectl(&["wait", "--for=condition=Failed", &format!("tj/{name}"), "--timeout=60s"]).await?.good()?;
         let job = space.job(name).await?;

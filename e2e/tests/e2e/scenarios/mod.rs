@@ -19,6 +19,7 @@ pub(crate) mod pipelines;
 pub(crate) mod pipelines_end;
 pub(crate) mod pipelines_real;
 pub(crate) mod pipelines_trouble;
+pub(crate) mod pod_words;
 pub(crate) mod real_pods;
 pub(crate) mod refusals;
 pub(crate) mod rights;

@@ -53,7 +53,7 @@ pub(crate) async fn results_and_the_end_of_the_log_are_told(space: Space) -> Res
     let job = Job::new("fails").shell(fails).set("spec.failurePolicy.maxRestarts", 0);
     space.submit(&space.real(job, Image::Base)).await?;
     let job = Job::new("secretive").shell(fails).set("spec.failurePolicy.maxRestarts", 0);
-    space.submit(&space.real(job.set("spec.failureLogs", "Off"), Image::Base)).await?;
+    space.submit(&space.real(job.set("spec.failureLogs", "None"), Image::Base)).await?;
 
     let job = space.until_state("reports", "Succeeded").await?;
     let wanted = json!({"accuracy": 0.97, "model": "a \"quoted\" name"});

@@ -100,7 +100,7 @@ pub(crate) async fn a_drain_may_take_what_the_budget_says(space: Space) -> Resul
 /// A crash is told with or without what the container said last.
 pub(crate) async fn log_lines_are_told_unless_they_are_off(space: Space) -> Result<()> {
     space.submit(&Serving::new("told", 1).set("spec.failureLogs", "Tail")).await?;
-    space.submit(&Serving::new("silent", 1).set("spec.failureLogs", "Off")).await?;
+    space.submit(&Serving::new("silent", 1).set("spec.failureLogs", "None")).await?;
     let words = "a secret in the log";
     for (name, tail, policy) in [("told", json!(words), "FallbackToLogsOnError"), ("silent", json!(null), "File")] {
         space.until_serving(name).await?;

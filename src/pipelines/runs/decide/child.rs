@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::View;
 use super::work::{self, Creation};
-use crate::api::StepStatus;
 use crate::api::pipeline_run::StopReason;
+use crate::api::{FailureLogs, StepStatus};
 use crate::cluster::container::{ContainerState, with_last_line};
 use crate::cluster::index::ChildMeta;
 use crate::cluster::plan::{Action, Check, earliest};
@@ -16,6 +16,7 @@ use crate::cluster::pod::PodFacts;
 use crate::cluster::pod_state::{PodState, by_name, lost, pod_state};
 use crate::cluster::port::{ObjectId, Resource};
 use crate::cluster::refusal::RefusalKind;
+use crate::cluster::results::longest_message;
 use crate::cluster::waiting;
 use crate::pipelines::build::deployment::marks;
 use crate::pipelines::build::job::build_stop;
@@ -300,9 +301,11 @@ fn look_for(
             (RefusalKind::Leftover, Work::Deploy(_)) => {
                 Finding::held_up(format!("ModelDeployment {name} is being deleted; it is made again when it is gone"))
             }
-            (RefusalKind::Content, _) => Finding::failed(format!("the apiserver refuses {}", refusal.message)),
+            (RefusalKind::Content | RefusalKind::Overdue, _) => {
+                Finding::failed(format!("the apiserver refuses {}", refusal.message))
+            }
             (RefusalKind::Foreign, _) => Finding::failed(refusal.message.clone()),
-            (RefusalKind::Missing | RefusalKind::Quota | RefusalKind::Unanswered | RefusalKind::Leftover, _) => {
+            (RefusalKind::Quota | RefusalKind::Unanswered | RefusalKind::Leftover | RefusalKind::Awaited, _) => {
                 Finding::held_up(refusal.told(""))
             }
         };
@@ -316,6 +319,9 @@ fn look_for(
     let on_record = view.status.steps.get(&step.name).and_then(|step| step.launch.as_ref());
     if resource != Resource::ModelDeployment && on_record != Some(&view.memory.secret.on_record(name)) {
         return Finding { checks: vec![is_gone()], ..Finding::of(Verdict::Relaunches) };
+    }
+    if let Some(spent) = work::holds_claims(view, step, attempt) {
+        return Finding::goes_on().acting(Some(spent));
     }
     match work::creation(view, prepared, step, attempt) {
         Ok(creation) => Finding { creation, ..Finding::goes_on() },
@@ -336,22 +342,29 @@ fn refused_claim(view: &View, prepared: &Prepared, step: &ValidStep) -> Option<F
 }
 
 fn look_at_pod(view: &View, step: &ValidStep, pod: &PodFacts, container: &str, limits: &Limits) -> Finding {
-    match pod_state(pod, container, by_name, view.now) {
+    match pod_state(pod, container, by_name, &view.memory.ending, view.now) {
         PodState::Succeeded => {
             let message = match pod.container(container).map(|container| &container.state) {
                 Some(ContainerState::Ended(ended)) => ended.message.as_deref().unwrap_or_default(),
                 _ => "",
             };
-            match from_message(&step.outputs, message) {
+            match from_message(&step.outputs, message, longest_message(pod.container_count)) {
                 Ok(outputs) => Finding::of(Verdict::Succeeded(outputs)),
                 Err(message) => Finding::failed(message),
             }
         }
         // Asked to end, by whomever, and not ended yet: another attempt beside it could do harm.
         _ if pod.delete_asked_at.is_some() && !pod.is_terminal() => Finding::held_up("its pod is ending".to_owned()),
+        // A moment later the kubelet says whether it ended the pod, and why.
+        PodState::Failed(failure) if failure.may_change => {
+            Finding { wake_at: view.memory.ending.at_the_latest(view.now), ..Finding::goes_on() }
+        }
         PodState::Failed(failure) => match limits.stopped().filter(|_| pod.delete_asked_at.is_some()) {
             Some(stopped) => stopped,
-            None => Finding::failed(with_last_line(&failure.message, failure.log_tail.as_deref())),
+            None => {
+                let log = failure.log_tail.as_deref().filter(|_| step.failure_logs == FailureLogs::Tail);
+                Finding::failed(with_last_line(&failure.message, log))
+            }
         },
         state => {
             if let Some(why) = &limits.stop {
@@ -360,7 +373,7 @@ fn look_at_pod(view: &View, step: &ValidStep, pod: &PodFacts, container: &str, l
             }
             match held_up_by(pod).filter(|_| state == PodState::Waiting) {
                 Some(why) => Finding::held_up(why),
-                None => Finding::goes_on(),
+                None => Finding { wake_at: view.memory.ending.at_the_latest(view.now), ..Finding::goes_on() },
             }
         }
     }
@@ -376,6 +389,9 @@ fn look_at_job(step: &ValidStep, job: &JobFacts, limits: &Limits) -> Finding {
     match job.progress {
         JobProgress::Complete => match from_results(&step.outputs, &job.results) {
             Ok(outputs) => Finding::of(Verdict::Succeeded(outputs)),
+            Err(message) if job.results_refused => {
+                Finding::failed(format!("TrainingJob {}: {message}; {}", job.meta.name, job.message))
+            }
             Err(message) => Finding::failed(format!("TrainingJob {}: {message}", job.meta.name)),
         },
         JobProgress::Failed | JobProgress::Stalled => Finding::failed(job_says(job)),

@@ -282,12 +282,35 @@ fn what_is_refused_fails_its_step_and_what_is_late_is_waited_for() {
     assert_eq!(case.go(), "+Pod b-1", "it is remembered when another is refused");
     case.now = seconds(61);
     assert_eq!(case.go(), "+Pod a-1, +Pod b-1");
-    case.memory.writes.refusal =
-        Some(Refusal { until: seconds(76), ..refusal(RefusalKind::Missing, Resource::Pod, &name) });
-    assert_eq!((case.go().as_str(), case.state()), ("+Pod b-1", "Waiting"));
-    assert!(case.message().contains("step a: waiting for what it needs"), "{}", case.message());
-    case.now = seconds(76);
-    assert_eq!(case.go(), "+Pod a-1, +Pod b-1", "a ServiceAccount that came later is found");
+}
+
+#[test]
+fn what_comes_later_is_waited_for_and_fails_its_step_only_when_overdue() {
+    let steps = json!({"steps": [step("a", json!({})), step("b", json!({}))]});
+    let name = step_child("r", "0b7d", "a", 1);
+    let mut case = Case::started(steps);
+    case.memory.writes.refusal = Some(refusal(RefusalKind::Awaited, Resource::Pod, &name));
+    assert_eq!(case.go(), "+Pod b-1", "it holds up no other");
+    assert_eq!((case.steps().as_str(), case.state()), ("a Running, b Running", "Waiting"));
+    assert!(case.step_message("a").contains("create it, or correct the name"), "{}", case.step_message("a"));
+    case.now = seconds(61);
+    assert_eq!(case.go(), "+Pod a-1, +Pod b-1", "it is asked for again");
+    let overdue = Refusal { until: seconds(120), ..refusal(RefusalKind::Overdue, Resource::Pod, &name) };
+    case.memory.writes.refusal = Some(overdue);
+    case.go();
+    assert_eq!(case.steps(), "a Failed, b Running");
+}
+
+#[test]
+fn a_step_quotes_its_log_if_it_may() {
+    for (logs, quoted) in [(json!(null), true), (json!("Tail"), true), (json!("None"), false)] {
+        let mut case = Case::started(json!({"steps": [step("a", json!({"failureLogs": logs}))]}));
+        case.go();
+        case.fails("a", 1);
+        case.go();
+        let message = case.step_message("a");
+        assert_eq!((message.contains("exit code 3"), message.contains("boom")), (true, quoted), "{message}");
+    }
 }
 
 #[test]
@@ -731,4 +754,20 @@ fn the_last_run_of_no_pipeline_prunes_the_oldest() {
     runs.push(run("r", 500, status::State::Succeeded));
     case.observed.of_no_pipeline = runs;
     assert_eq!(case.go(), "-PipelineRun s0, -PipelineRun s1, -PipelineRun s2, -PipelineRun s3");
+}
+
+#[test]
+fn an_ended_pod_that_holds_claims_goes_before_the_next_attempt() {
+    let retries = json!({"limit": 1, "backoff": {"initial": "0s"}});
+    let mut case = Case::started(json!({"steps": [step("a", json!({"retries": retries}))]}));
+    case.go();
+    case.fails("a", 1);
+    std::sync::Arc::make_mut(&mut case.observed.pods[0]).has_claims = true;
+    let mut gone = Vec::new();
+    while gone.last().is_none_or(|told: &String| told.is_empty()) && gone.len() < 5 {
+        gone.push(case.go());
+    }
+    assert_eq!(gone.last().map(String::as_str), Some("-Pod a-1"), "{gone:?}");
+    case.observed.pods.clear();
+    assert_eq!(case.go(), "+Pod a-2");
 }

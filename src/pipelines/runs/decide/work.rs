@@ -117,6 +117,15 @@ pub(super) fn is_alone(view: &View, step: &ValidStep, attempt: u32) -> bool {
     }
 }
 
+/// Deletes the pod of the attempt before, if it has ended and holds claims of generic ephemeral volumes: quota and storage that
+/// this attempt needs.
+pub(super) fn holds_claims(view: &View, step: &ValidStep, attempt: u32) -> Option<Action> {
+    let before = child_name(view, step, attempt.checked_sub(1)?);
+    let pod = named(&view.observed.pods, &before).filter(|pod| pod.has_claims && pod.is_terminal())?;
+    let id = ObjectId::new(Resource::Pod, &pod.meta.namespace, &pod.meta.name);
+    pod.delete_asked_at.is_none().then(|| Action::Delete { id, uid: pod.meta.uid.clone(), version: None })
+}
+
 /// Whether the cluster itself said a moment ago that something of the attempt before goes on.
 pub(super) fn is_doubtful(view: &View, step: &ValidStep, attempt: u32) -> bool {
     attempt > 1 && view.memory.doubtful.contains_key(&view.id(resource(step), &child_name(view, step, attempt - 1)))
@@ -161,7 +170,7 @@ fn action(view: &View, prepared: &Prepared, step: &ValidStep, number: u32) -> Re
             if !problems.is_empty() {
                 return Err(told(&problems));
             }
-            Ok(create(Resource::Pod, &name, build_pod(attempt, &template, container)))
+            Ok(create(Resource::Pod, &name, build_pod(attempt, &template, container, step.failure_logs)))
         }
         Work::Train(spec) => {
             let spec = filled(view, &spec.parse(), Embedded::TrainingJob)?;

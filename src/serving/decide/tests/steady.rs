@@ -216,7 +216,8 @@ fn what_is_refused_holds_up_only_what_depends_on_it() {
         case
     };
     use Resource::{ControllerRevision, Deployment, PodDisruptionBudget, Service};
-    let cases: [(Case, Vec<(Resource, String)>, &str); 7] = [
+    type Refused = Vec<(Resource, String)>;
+    let cases: [(Case, Refused, &str); 7] = [
         (fresh(), vec![(PodDisruptionBudget, family.clone())], "+record1 +pods1:2 +route"),
         (fresh(), vec![(Service, "d".into())], "+record1 +pods1:2 +budget"),
         (fresh(), vec![(Service, "d".into()), (PodDisruptionBudget, family)], "+record1 +pods1:2"),

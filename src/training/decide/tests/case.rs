@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
@@ -65,6 +65,7 @@ impl Case {
             programs: valid.programs,
             addresses: vec![format!("10.0.{attempt}.{rank}")],
             containers: containers.into_iter().collect(),
+            grace: SignedDuration::from_secs(30),
             ..PodFacts::default()
         }));
         self

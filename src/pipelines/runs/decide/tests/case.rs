@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
@@ -107,6 +107,7 @@ impl Case {
             },
             launch_token: self.memory.secret.token(&name),
             phase,
+            grace: SignedDuration::from_secs(30),
             containers: vec![ContainerFacts { name: "c".into(), state, ..ContainerFacts::default() }],
             ..PodFacts::default()
         };
