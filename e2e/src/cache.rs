@@ -66,6 +66,11 @@ impl Cache {
         Ok(folder.join(format!("{name}.log")))
     }
 
+    /// The folder of what fuzzing builds and has found.
+    pub(crate) fn fuzz(&self) -> PathBuf {
+        self.root.join("fuzz")
+    }
+
     /// The folder of one layer of container images.
     pub(crate) fn layer(&self, key: &str) -> PathBuf {
         self.root.join("layers").join(key)

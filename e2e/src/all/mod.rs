@@ -2,10 +2,12 @@
 //!
 //! | module | what |
 //! | --- | --- |
+//! | `fuzzing` | objects of any shape, read as what is watched |
 //! | `interrupted` | the demo, stopped at any moment, and what it leaves behind |
 //! | `leftovers` | what a cluster may leave on a machine |
 //! | `reproducible` | the operator's image, built twice |
 
+mod fuzzing;
 mod interrupted;
 mod leftovers;
 mod reproducible;
@@ -30,8 +32,9 @@ const RESULTS: &str = "e2e/results/all.md";
 const SEEDS: &str = "2000";
 const KILLS: u32 = 3;
 
-const PARTS: [&str; 5] = [
+const PARTS: [&str; 6] = [
     "random scenarios",
+    "fuzzing",
     "tests on a cluster",
     "demo with its operator killed",
     "image built twice",
@@ -67,6 +70,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         let started = Instant::now();
         let outcome = match part {
             "random scenarios" => random_scenarios().await,
+            "fuzzing" => fuzzing::run().await,
             "tests on a cluster" => tests_on_a_cluster().await,
             "demo with its operator killed" => demo_with_kills().await,
             "image built twice" => reproducible::run(Build::Release).await,

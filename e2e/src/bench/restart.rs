@@ -27,7 +27,6 @@ pub(super) struct Options {
 /// Seconds since the process began.
 struct Restart {
     leads: f64,
-    listed: f64,
     ready: f64,
     pod: f64,
     memory: u64,
@@ -42,8 +41,8 @@ pub(super) async fn run(stage: &mut Stage, options: &Options, report: &mut Repor
     }
     let seconds = |seconds: f64| format!("{seconds:.2} s");
     let row = |(index, it): (usize, &Restart)| {
-        let [leads, listed, ready, pod] = [it.leads, it.listed, it.ready, it.pod].map(seconds);
-        [(index + 1).to_string(), leads, listed, ready, pod, megabytes(it.memory)]
+        let [leads, ready, pod] = [it.leads, it.ready, it.pod].map(seconds);
+        [(index + 1).to_string(), leads, ready, pod, megabytes(it.memory)]
     };
     let rows: Vec<_> = restarts.iter().enumerate().map(row).collect();
     let memory = restarts.iter().map(|restart| restart.memory).max().unwrap_or_default();
@@ -53,7 +52,7 @@ pub(super) async fn run(stage: &mut Stage, options: &Options, report: &mut Repor
          of the process. Seconds from that start.\n\n{}\n\n- worst: {worst:.2} s; budget {BUDGET_SECONDS} s (for 10,000 objects): {}\n\
          - resident memory: {} before the first restart, afterwards at most {}",
         options.objects,
-        table(["restart", "leads", "caches listed", "seen ready", "the new job's pod", "memory then"], &rows),
+        table(["restart", "leads", "seen ready", "the new job's pod", "memory then"], &rows),
         verdict(worst <= BUDGET_SECONDS),
         megabytes(memory_before),
         judged_memory(options.objects, memory)
@@ -81,11 +80,9 @@ async fn once(stage: &mut Stage, job: &str) -> Result<Restart> {
     let pod = pod.context("the audit log lacks the new job's pod")?;
     // The lease is renewed later on; the first write took it.
     let taken = entries.iter().find(|entry| entry.user.username == OPERATOR_USER && entry.what() == "update leases");
-    let listed = last(&|entry| entry.verb == "list" && entry.answered <= pod).context("no list in the audit log")?;
     let since = |moment: Timestamp| moment.duration_since(begun).as_secs_f64();
     Ok(Restart {
         leads: since(taken.context("the audit log lacks the lease")?.answered),
-        listed: since(listed),
         ready: since(ready),
         pod: since(pod),
         memory,

@@ -69,6 +69,21 @@ async fn a_lease_without_spec_is_taken_and_labelled() {
 }
 
 #[tokio::test]
+async fn times_that_no_clock_knows_hold_up_no_election() {
+    let server = Server::default();
+    let mut odd = lease("train", "cluster", "");
+    odd["spec"]["renewTime"] = json!("9999-12-31T23:59:59.000000Z");
+    odd["spec"]["strategy"] = json!("OldestEmulationVersion");
+    *server.lease.lock().unwrap() = Some(odd);
+    let holder = acquire(&server, "me").await.unwrap();
+    assert_eq!(
+        (server.spec("holderIdentity"), server.spec("strategy")),
+        (json!("me"), json!("OldestEmulationVersion"))
+    );
+    holder.release().await;
+}
+
+#[tokio::test]
 async fn an_operator_of_the_other_scope_is_no_replica_of_ours_and_keeps_its_label() {
     let serving = |label: &str, scope: Scope| (label.to_owned(), LeasePlace { scope, ..place() });
     let namespace = || Scope::Namespace("train".to_owned());
@@ -142,7 +157,18 @@ async fn other_operators_of_the_whole_cluster_are_found() {
     let rival = |namespace: &str| Look::Beside(Rival { namespace: namespace.to_owned(), holder: "other".to_owned() });
     let mut unlabelled = lease("old", "", "other");
     unlabelled["metadata"]["labels"] = json!({});
+    // A tenant may write whatever it likes into a Lease of its own namespace, and the name is no secret.
+    let odd = json!({
+        "metadata": {"namespace": "mine", "name": "operator", "resourceVersion": "8", "labels": {LABEL_SCOPE: "namespace"},
+            "managedFields": [{"time": "9999-12-31T23:59:59Z"}]},
+        "spec": {"holderIdentity": "x".repeat(10_000), "leaseDurationSeconds": 15, "renewTime": "9999-12-31T23:59:59.000000Z"},
+    });
+    let mut odd_rival = odd.clone();
+    odd_rival["metadata"]["labels"] = json!({});
+    odd_rival["spec"]["holderIdentity"] = json!("other");
     for (answer, expected) in [
+        (leases(&[own.clone(), odd]), Look::Alone),
+        (leases(&[odd_rival, own.clone()]), rival("mine")),
         (leases(std::slice::from_ref(&own)), Look::Alone),
         (leases(&[own.clone(), lease("elsewhere", "cluster", "other")]), rival("elsewhere")),
         (leases(&[own.clone(), lease("elsewhere", "cluster", "")]), Look::Alone),
@@ -180,7 +206,9 @@ fn claim_watch(renewed: &str) -> (ClaimWatch, LeaseGate, Territory) {
 #[tokio::test]
 async fn claimed_namespaces_are_left_alone_from_the_first_list_on() {
     let own = lease("train", "cluster", "me");
-    let answer = leases(&[own, lease("team-a", "namespace", ""), lease("elsewhere", "cluster", "other")]);
+    let mut odd = lease("mine", "namespace", "x");
+    odd["spec"]["renewTime"] = json!("9999-12-31T23:59:59.000000Z");
+    let answer = leases(&[own, odd, lease("team-a", "namespace", ""), lease("elsewhere", "cluster", "other")]);
     let (watch, _, territory) = claim_watch("7");
     let mut known = territory.known();
     tokio::select! {
@@ -188,6 +216,7 @@ async fn claimed_namespaces_are_left_alone_from_the_first_list_on() {
         known = known.wait_for(|known| *known == Filled::Yes) => drop(known.unwrap()),
     }
     assert!(!territory.is_ours("team-a"), "a claim is one whoever holds it");
+    assert!(!territory.is_ours("mine"), "an odd one takes its own namespace out, and nothing else");
     assert!(territory.is_ours("team-b") && territory.is_ours("elsewhere"));
     assert!(!territory.is_ours("train"), "its own");
 }
