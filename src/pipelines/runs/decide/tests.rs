@@ -769,5 +769,6 @@ fn an_ended_pod_that_holds_claims_goes_before_the_next_attempt() {
     }
     assert_eq!(gone.last().map(String::as_str), Some("-Pod a-1"), "{gone:?}");
     case.observed.pods.clear();
+    case.now = seconds(10);
     assert_eq!(case.go(), "+Pod a-2");
 }
