@@ -29,9 +29,14 @@ pub(super) async fn run() -> Result<String> {
         let manifest = sources.join("Cargo.toml");
         let program = cargo(&["run", "--release", "--target", HOST, "--bin", target, "--manifest-path"]);
         let mut arguments = program.arguments.clone();
-        arguments.extend([manifest.into(), "--".into(), corpus.into(), sources.join("seeds").join(target).into()]);
-        arguments.extend([format!("-max_total_time={SECONDS}"), "-max_len=8192".to_owned()].map(OsString::from));
-        arguments.push(format!("-artifact_prefix={}/", work.display()).into());
+        let inputs: [OsString; 4] =
+            [manifest.into(), "--".into(), corpus.into(), sources.join("seeds").join(target).into()];
+        let limits: [OsString; 3] = [
+            format!("-max_total_time={SECONDS}").into(),
+            "-max_len=8192".into(),
+            format!("-artifact_prefix={}/", work.display()).into(),
+        ];
+        arguments.extend(inputs.into_iter().chain(limits));
         let environment = vec![("RUSTFLAGS", FLAGS.into()), ("CARGO_TARGET_DIR", work.join("target").into())];
         let said = run_and_show(Program { name: format!("fuzzing {target}"), arguments, environment, ..program }).await;
         let said = said.with_context(|| format!("{target}; the input, if one was found, is in {}", work.display()))?;
