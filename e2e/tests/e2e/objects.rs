@@ -38,6 +38,10 @@ pub(crate) const ACCOUNTS: Kind = Kind { group: "/api/v1", plural: "serviceaccou
 pub(crate) const CRDS: Kind = Kind { group: "/apis/apiextensions.k8s.io/v1", plural: "customresourcedefinitions" };
 pub(crate) const POLICIES: Kind =
     Kind { group: "/apis/admissionregistration.k8s.io/v1", plural: "validatingadmissionpolicies" };
+pub(crate) const MUTATING_POLICIES: Kind =
+    Kind { group: "/apis/admissionregistration.k8s.io/v1", plural: "mutatingadmissionpolicies" };
+pub(crate) const MUTATING_BINDINGS: Kind =
+    Kind { group: "/apis/admissionregistration.k8s.io/v1", plural: "mutatingadmissionpolicybindings" };
 pub(crate) const BINDINGS: Kind =
     Kind { group: "/apis/admissionregistration.k8s.io/v1", plural: "validatingadmissionpolicybindings" };
 

@@ -161,9 +161,11 @@ pub(crate) async fn a_pipeline_starts_only_what_its_author_may_start(space: Spac
     let train = json!({"name": "train", "train": {"framework": "none", "template": template}});
     let take = json!({"name": "take", "deploy": {"name": "prod", "adopt": true, "spec": {"template": template}}});
     let run = run_step("prepare", &[], &[]);
+    /// A verb, the group, and the resources.
+    type Right = (&'static str, &'static str, &'static [&'static str]);
     // Who they are, what they may, a step, and what is missing for a Pipeline with it.
-    let create_pods: (&str, &str, &[&str]) = ("create", "", &["pods"]);
-    let cases: [(&str, (&str, &str, &[&str]), &Value, &str); 3] = [
+    let create_pods: Right = ("create", "", &["pods"]);
+    let cases: [(&str, Right, &Value, &str); 3] = [
         ("runs", create_pods, &run, "create pods"),
         ("trains", ("create", OURS, &["trainingjobs"]), &train, "create trainingjobs.trainyard.dev"),
         ("deploys", ("patch", OURS, &["modeldeployments"]), &take, "patch modeldeployments.trainyard.dev"),

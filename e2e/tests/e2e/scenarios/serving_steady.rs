@@ -8,16 +8,13 @@ use tokio::time::sleep;
 
 use crate::manifest::Serving;
 use crate::objects::{
-    DEPLOYMENTS, Kind, MODEL_DEPLOYMENTS, PODS, SERVICES, holds, is_live, label, message, name, state, uid,
+    DEPLOYMENTS, MODEL_DEPLOYMENTS, MUTATING_BINDINGS, MUTATING_POLICIES, PODS, SERVICES, holds, is_live, label,
+    message, name, state, uid,
 };
 use crate::space::{Space, now};
 use crate::wait::eventually;
 
 const CONTAINER: &str = "spec.template.spec.containers.0";
-const MUTATING_POLICIES: Kind =
-    Kind { group: "/apis/admissionregistration.k8s.io/v1", plural: "mutatingadmissionpolicies" };
-const MUTATING_BINDINGS: Kind =
-    Kind { group: "/apis/admissionregistration.k8s.io/v1", plural: "mutatingadmissionpolicybindings" };
 /// The apiserver takes a moment to notice a policy.
 const UNTIL_IN_FORCE: Duration = Duration::from_secs(5);
 
