@@ -98,7 +98,7 @@ pub struct PipelineRunStatus {
     pub message: Option<String>,
 
     /// Ready, Reconciling and Stalled as kstatus reads them; Finished for every outcome; Complete, Failed and Cancelled
-    /// when they apply.
+    /// when they apply; ClaimNotShareable and ModelNotOurs warn when the run starts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "condition_list")]
     pub conditions: Vec<Condition>,

@@ -69,7 +69,7 @@ impl SimulatedOperator for Operator {
             Resource::TrainingJob => training::simulated::Operator::selects(source, object),
             Resource::ModelDeployment => serving::simulated::Operator::selects(source, object),
             Resource::PipelineRun if source.of != Resource::PipelineRun => {
-                json::label(object, names::LABEL_RUN).is_some()
+                json::label(object, names::LABEL_RUN).is_some() && json::label(object, names::LABEL_JOB).is_none()
             }
             _ => true,
         }

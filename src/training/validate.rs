@@ -3,6 +3,8 @@
 //! Admission (the CRD's rules and the ValidatingAdmissionPolicies) refuses most of this earlier; an apiserver may lack
 //! them, so nothing downstream relies on that. Here defaults become values.
 
+use std::collections::BTreeMap;
+
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
@@ -16,6 +18,7 @@ use crate::cluster::problem::{
 };
 use crate::cluster::program::Programs;
 use crate::cluster::template_edit::check_outline;
+use crate::names;
 
 const DEFAULT_MAX_RESTARTS: i32 = 3;
 /// As in the CRD's schema.
@@ -33,6 +36,8 @@ pub struct ValidJob {
     pub namespace: String,
     /// Its UID.
     pub uid: String,
+    /// Run and step of a pipeline that it was made for, by label.
+    pub pipeline_labels: BTreeMap<String, String>,
     /// Whose contract the pods get.
     pub framework: Framework,
     /// Number of pods.
@@ -147,6 +152,7 @@ pub fn validate(job: &TrainingJob) -> Result<ValidJob, Vec<Problem>> {
         name,
         namespace: job.metadata.namespace.clone().unwrap_or_default(),
         uid: job.metadata.uid.clone().unwrap_or_default(),
+        pipeline_labels: pipeline_labels(job),
         framework: *framework,
         nodes: nodes.unsigned_abs(),
         processes,
@@ -162,6 +168,13 @@ pub fn validate(job: &TrainingJob) -> Result<ValidJob, Vec<Problem>> {
         launch_hash,
         programs,
     })
+}
+
+/// The labels of a job that its pods get too, so that the pods of a run and of a step are found by them.
+fn pipeline_labels(job: &TrainingJob) -> BTreeMap<String, String> {
+    let labels = job.metadata.labels.iter().flatten();
+    let of_run = labels.filter(|(name, _)| [names::LABEL_RUN, names::LABEL_STEP].contains(&name.as_str()));
+    of_run.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// Of what the user set, and not of what a field is when it is left out: that may be another value in a later release.

@@ -6,5 +6,6 @@ pub mod outputs;
 pub mod parameters;
 pub mod places;
 pub mod references;
+pub mod side_by_side;
 pub mod substitute;
 pub mod when;

@@ -19,13 +19,16 @@ use crate::cluster::workload::WatchedRevision;
 use crate::names::LABEL_RUN;
 use crate::server::metrics::Kind;
 
+/// Selects the pods of steps. Those of a TrainingJob have the run's label too, and are the job's affair.
+const PODS_OF_STEPS: &str = "trainyard.dev/run,!trainyard.dev/job";
+
 impl Controlled for PipelineRun {
     const KIND: Kind = Kind::PipelineRun;
     type Caches = Caches;
 
     fn feed_children(feeding: &Feeding<Caches>) -> Vec<Fed> {
         vec![
-            feeding.watch::<WatchedPod, _>(LABEL_RUN, |caches| &mut caches.pods),
+            feeding.watch::<WatchedPod, _>(PODS_OF_STEPS, |caches| &mut caches.pods),
             feeding.watch_own::<TrainingJob, _>(LABEL_RUN, |caches| &mut caches.jobs),
             feeding.watch_own::<ModelDeployment, _>(LABEL_RUN, |caches| &mut caches.deployments),
             feeding.watch_own::<PipelineRun, _>("", |caches| &mut caches.finished),

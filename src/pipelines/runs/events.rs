@@ -1,10 +1,14 @@
 //! Events: the turning points of a run, told once each.
 
-use super::status::{State, is_finished};
+use super::status::{MODEL_NOT_OURS, State, is_finished};
+use crate::api::conditions::find;
 use crate::api::pipeline_run::StepState;
 use crate::api::{PipelineRunStatus, StepStatus};
 use crate::cluster::port::{EventDraft, EventType};
+use crate::serving::status::CLAIM_NOT_SHAREABLE;
 
+/// Conditions that warn of something.
+const WARNINGS: [&str; 2] = [CLAIM_NOT_SHAREABLE, MODEL_NOT_OURS];
 /// Steps that are told of in one change of status; a broken cluster may fail hundreds at a time.
 const MOST_STEPS: usize = 3;
 
@@ -17,12 +21,20 @@ pub fn events(old: &PipelineRunStatus, new: &PipelineRunStatus) -> Vec<EventDraf
         events.push(draft(EventType::Normal, "Started", "Start", new));
     }
     let ends = is_finished(new) && !is_finished(old);
+    events.extend(WARNINGS.into_iter().filter_map(|type_| warning(old, new, type_)));
     if let Some(after) = after.filter(|after| before != Some(*after) || ends)
         && let Some((event_type, action)) = told(after)
     {
         events.push(draft(event_type, after.as_str(), action, new));
     }
     events
+}
+
+/// A condition that warns of something, when it is new.
+fn warning(old: &PipelineRunStatus, new: &PipelineRunStatus, type_: &'static str) -> Option<EventDraft> {
+    let present = find(&new.conditions, type_).filter(|_| find(&old.conditions, type_).is_none())?;
+    let note = present.message.clone();
+    Some(EventDraft { event_type: EventType::Warning, reason: type_, action: "Validate", note })
 }
 
 fn draft(event_type: EventType, reason: &'static str, action: &'static str, status: &PipelineRunStatus) -> EventDraft {

@@ -1,5 +1,6 @@
 //! PipelineRuns: one run of a pipeline, from its start to its end.
 
+pub mod ahead;
 pub mod caches;
 pub mod controller;
 pub mod decide;

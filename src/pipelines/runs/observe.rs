@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::ahead::Ahead;
 use super::facts::{JobFacts, ServingFacts};
 use super::hidden::Hidden;
 use super::launch::{Secret, is_ours};
@@ -100,6 +101,8 @@ pub struct Memory {
     pub doubtful: BTreeMap<ObjectId, Timestamp>,
     /// Pods that are ending by themselves.
     pub ending: Endings,
+    /// What was looked up before the start.
+    pub ahead: Option<Ahead>,
     /// What the record says.
     pub prepared: Option<Arc<Prepared>>,
 }

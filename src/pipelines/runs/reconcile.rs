@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
+use super::ahead::look_ahead;
 use super::decide::{decide, pipeline_path};
 use super::events::events;
 use super::observe::{Asked, Memory, Observed, PipelineRead};
@@ -68,6 +69,10 @@ pub async fn reconcile<A: ApiServer>(
     memory.catch_up(run.status.as_ref(), observed, now);
     look_at_pipeline(api, run, memory, now).await?;
     ask_about_fields(api, run, memory).await?;
+    let has_started = run.status.as_ref().is_some_and(|status| status.start_time.is_some());
+    if let Some(prepared) = memory.prepared.as_ref().filter(|_| !has_started && memory.ahead.is_none()) {
+        memory.ahead = Some(look_ahead(api, namespace, uid, prepared).await?);
+    }
     let done = carry_out(api, run, memory, |memory| decide(run, observed, memory, now), now).await?;
     // What was created just now and never comes into a cache is looked for even if nothing else happens.
     let doubt_at = memory.writes.doubt_at().filter(|_| done.changed);

@@ -20,6 +20,8 @@ pub const FAILED: &str = "Failed";
 /// Condition: the run was cancelled.
 pub const CANCELLED: &str = "Cancelled";
 
+/// Condition: a deploy step names a ModelDeployment that it may not change.
+pub const MODEL_NOT_OURS: &str = "ModelNotOurs";
 /// A run whose pipeline or arguments are invalid ends after this long.
 const INVALID_PATIENCE: SignedDuration = SignedDuration::from_secs(30);
 /// A run without its Pipeline or its record, or whose record is refused, ends after this long.

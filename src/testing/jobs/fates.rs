@@ -51,7 +51,9 @@ impl Identity {
     pub(super) fn of(world: &World, id: &ObjectId, pod: &Value) -> Option<Self> {
         let owner = json::controller_uid(pod)?;
         let attempt = json::label_number(pod, LABEL_ATTEMPT)?;
-        if let (Some(run), Some(step)) = (json::label(pod, LABEL_RUN), json::label(pod, LABEL_STEP)) {
+        if json::label(pod, LABEL_JOB).is_none()
+            && let (Some(run), Some(step)) = (json::label(pod, LABEL_RUN), json::label(pod, LABEL_STEP))
+        {
             let part = Part { job: (id.namespace.clone(), run.to_owned()), rank: 0, attempt };
             let name = format!("{}/{run}/{step} {attempt}", id.namespace);
             return Some(Identity { part, name, has_peers: false, fate: fate(pod, attempt) });

@@ -72,7 +72,9 @@ fn labels(job: &ValidJob, template: &Value, rank: u32, attempt: u32) -> Value {
         names::LABEL_RANK: rank.to_string(),
         names::LABEL_ATTEMPT: attempt.to_string(),
     });
-    merged(&merged(&template["metadata"]["labels"], &common_labels(job)), &own)
+    let of_pipeline = json!(job.pipeline_labels);
+    let labels = merged(&merged(&template["metadata"]["labels"], &of_pipeline), &common_labels(job));
+    merged(&labels, &own)
 }
 
 fn edit_container(job: &ValidJob, template: &Value, spec: &mut Value, rank: u32, attempt: u32) {
@@ -123,6 +125,22 @@ mod tests {
     fn one_pod_of_none() {
         let spec = json!({"framework": "none", "template": {"spec": {"containers": [{"name": "c", "image": "i"}]}}});
         assert_snapshot("one_pod_of_none", &build(spec, 0, 1));
+    }
+
+    #[test]
+    fn the_pod_of_a_job_that_a_step_made_is_found_by_run_and_step() {
+        let job = serde_json::from_value(json!({
+            "apiVersion": "trainyard.dev/v1alpha1", "kind": "TrainingJob",
+            "metadata": {"name": "digits", "uid": "0b7d", "labels": {
+                names::LABEL_RUN: "r", names::LABEL_STEP: "train", names::LABEL_ATTEMPT: "7", "team": "vision",
+            }},
+            "spec": {"framework": "none", "template": {"spec": {"containers": [{"name": "c", "image": "i"}]}}},
+        }))
+        .unwrap();
+        let valid = validate(&job).unwrap();
+        let labels = &build_pod(&valid, &valid.template.parse(), 0, 2)["metadata"]["labels"];
+        assert_eq!((&labels[names::LABEL_RUN], &labels[names::LABEL_STEP]), (&json!("r"), &json!("train")));
+        assert_eq!((&labels[names::LABEL_ATTEMPT], &labels["team"]), (&json!("2"), &json!(null)));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::View;
 use super::advance::open_steps;
-use crate::api::conditions::whole_second;
+use crate::api::conditions::{self, Seen, whole_second};
 use crate::api::pipeline_run::{PipelineIdentity, StopReason, Stopped};
 use crate::api::{PipelineDefinition, PipelineRunStatus};
 use crate::cluster::plan::{Action, Plan, Publish};
@@ -12,9 +12,12 @@ use crate::cluster::port::Resource;
 use crate::cluster::problem::{Problem, check_name};
 use crate::pipelines::build::record::{Record, build_record, hash};
 use crate::pipelines::policy::parameters::effective;
+use crate::pipelines::policy::side_by_side::side_by_side;
+use crate::pipelines::runs::ahead::Ahead;
 use crate::pipelines::runs::observe::Prepared;
-use crate::pipelines::runs::status::Situation;
-use crate::pipelines::validate::validate;
+use crate::pipelines::runs::status::{MODEL_NOT_OURS, Situation};
+use crate::pipelines::validate::{Claim, validate};
+use crate::serving::status::CLAIM_NOT_SHAREABLE;
 
 pub(super) fn start(view: &View) -> Plan<PipelineRunStatus> {
     if view.run.spec.cancel == Some(true) {
@@ -131,6 +134,37 @@ fn begin(view: &View, prepared: &Prepared) -> Plan<PipelineRunStatus> {
     status.started_by.clone_from(&record.started_by);
     status.parameters.clone_from(&record.parameters);
     status.claim = pipeline.files.as_ref().map(|files| view.maker().claim_name(files));
+    warn(view, prepared, &mut status);
     open_steps(view, prepared, &mut status);
     view.say(status, &Situation::Running(Vec::new()), Some(pipeline))
+}
+
+/// Says what may go wrong later, while it costs nothing yet.
+fn warn(view: &View, prepared: &Prepared, status: &mut PipelineRunStatus) {
+    let seen = Seen { now: whole_second(view.now), generation: view.run.metadata.generation };
+    let none = Ahead::default();
+    let ahead = view.memory.ahead.as_ref().unwrap_or(&none);
+    if !ahead.foreign_models.is_empty() {
+        let names = ahead.foreign_models.join(", ");
+        let message = format!(
+            "deploy.name: {names}: not made by this pipeline, so the step that deploys it will fail: set deploy.adopt: true to take \
+             it over, or give another name"
+        );
+        conditions::set(&mut status.conditions, MODEL_NOT_OURS, true, "NotAdopted", &message, seen);
+    }
+    let Some(files) = &prepared.pipeline.files else { return };
+    let modes = match &files.claim {
+        Claim::Given(_) => &ahead.access_modes,
+        Claim::Made { access_modes, .. } => access_modes,
+    };
+    let is_for_one_node = !modes.is_empty() && !modes.iter().any(|mode| mode.ends_with("Many"));
+    if let Some(users) = side_by_side(&prepared.pipeline.steps).filter(|_| is_for_one_node) {
+        let message = format!(
+            "files: claim {} ({}) can be mounted on one node only, and {users} may run at the same time: those that the \
+             scheduler places elsewhere do not start; use a claim that is ReadWriteMany, or let them depend on one another",
+            view.maker().claim_name(files),
+            modes.join(", "),
+        );
+        conditions::set(&mut status.conditions, CLAIM_NOT_SHAREABLE, true, "ReadWriteOnce", &message, seen);
+    }
 }

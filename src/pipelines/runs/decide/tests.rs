@@ -772,3 +772,31 @@ fn an_ended_pod_that_holds_claims_goes_before_the_next_attempt() {
     case.now = seconds(10);
     assert_eq!(case.go(), "+Pod a-2");
 }
+
+#[test]
+fn what_may_go_wrong_later_is_said_at_the_start() {
+    let mut pipeline = deploying();
+    pipeline["files"] = json!({"size": "1Gi"});
+    for name in ["a", "b"] {
+        pipeline["steps"].as_array_mut().unwrap().push(step(name, json!({})));
+    }
+    let found = |case: &Case, type_: &str| {
+        let conditions = &case.run.status.as_ref().unwrap().conditions;
+        crate::api::conditions::find(conditions, type_).map(|condition| condition.message.clone())
+    };
+    let case = Case::started(pipeline.clone());
+    let message = found(&case, "ClaimNotShareable").unwrap();
+    assert!(message.contains("(ReadWriteOnce)") && message.contains("steps a and b may run"), "{message}");
+    assert_eq!(found(&case, status::MODEL_NOT_OURS), None);
+
+    pipeline["files"] = json!({"claim": "shared"});
+    let mut case = Case::new(pipeline);
+    let modes = vec!["ReadWriteMany".to_owned()];
+    case.memory.ahead =
+        Some(crate::pipelines::runs::ahead::Ahead { foreign_models: vec!["m".into()], access_modes: modes });
+    let case = case.start();
+    assert_eq!(found(&case, "ClaimNotShareable"), None);
+    assert!(found(&case, status::MODEL_NOT_OURS).unwrap().contains("set deploy.adopt: true"));
+    let told = crate::pipelines::runs::events::events(&PipelineRunStatus::default(), case.run.status.as_ref().unwrap());
+    assert!(told.iter().any(|event| event.reason == status::MODEL_NOT_OURS), "{told:?}");
+}

@@ -57,7 +57,12 @@ impl Case {
 
     /// A run of this pipeline that has started.
     pub(super) fn started(pipeline: Value) -> Case {
-        let mut case = Case::new(pipeline);
+        Case::new(pipeline).start()
+    }
+
+    /// The same run once it has started.
+    pub(super) fn start(self) -> Case {
+        let mut case = self;
         let plan = case.decide();
         let Some(Action::Create { object, id, .. }) = plan.actions.first() else { panic!("no record: {plan:?}") };
         case.observed.record = Some(Arc::new(RevisionFacts {
