@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::kubectl::Said;
 use crate::manifest::{Job, Manifest, OfKind, Run, Serving, Steps, run_step};
 use crate::objects::{BUDGETS, DEPLOYMENTS, PODS, SERVICES, name, uid};
-use crate::scenarios::namespaces::{Member, refused};
+use crate::scenarios::namespaces::{Member, Right, refused};
 use crate::space::Space;
 use crate::wait::eventually;
 
@@ -162,8 +162,8 @@ pub(crate) async fn a_pipeline_starts_only_what_its_author_may_start(space: Spac
     let take = json!({"name": "take", "deploy": {"name": "prod", "adopt": true, "spec": {"template": template}}});
     let run = run_step("prepare", &[], &[]);
     // Who they are, what they may, a step, and what is missing for a Pipeline with it.
-    let create_pods: (&str, &str, &[&str]) = ("create", "", &["pods"]);
-    let cases: [(&str, (&str, &str, &[&str]), &Value, &str); 3] = [
+    let create_pods: Right<'_> = ("create", "", &["pods"]);
+    let cases: [(&str, Right<'_>, &Value, &str); 3] = [
         ("runs", create_pods, &run, "create pods"),
         ("trains", ("create", OURS, &["trainingjobs"]), &train, "create trainingjobs.trainyard.dev"),
         ("deploys", ("patch", OURS, &["modeldeployments"]), &take, "patch modeldeployments.trainyard.dev"),
