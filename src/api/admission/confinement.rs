@@ -42,7 +42,7 @@ pub(super) fn confinement_policy() -> Value {
             "validations": [
                 validation(
                     format!(
-                        "{} || (request.subResource == 'scale' ? {scales_a_revision} : {controlled})",
+                        "{} || (has(request.subResource) && request.subResource == 'scale' ? {scales_a_revision} : {controlled})",
                         is("'trainingjobs', 'modeldeployments', 'pipelineruns', 'leases'")
                     ),
                     "metadata.ownerReferences: the operator writes only what is controlled by an object of trainyard.dev",

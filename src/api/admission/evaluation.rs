@@ -137,10 +137,14 @@ fn context<'a>(request: &Request) -> Context<'a, 'a> {
         _ => "UPDATE",
     };
     let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
-    let facts = json!({
+    let mut facts = json!({
         "operation": operation, "namespace": namespace,
-        "resource": {"resource": resource}, "subResource": subresource, "userInfo": {"username": user},
+        "resource": {"resource": resource}, "userInfo": {"username": user},
     });
+    // The apiserver leaves out what is empty, so an expression has to ask for it first.
+    if !subresource.is_empty() {
+        facts["subResource"] = subresource.into();
+    }
     context.add_variable("request", facts).unwrap();
     context.add_variable("object", new.clone()).unwrap();
     context.add_variable("oldObject", old.clone()).unwrap();

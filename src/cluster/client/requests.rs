@@ -16,7 +16,7 @@ const APPLY_PATCH: &str = "application/apply-patch+yaml";
 /// Longest note that events.k8s.io takes, in bytes.
 const EVENT_NOTE: usize = 1_024;
 /// Objects in one answer to a list. One may be 1.5 MB in etcd, and several times that as JSON.
-const PAGE: u32 = 16;
+const PAGE: u32 = 8;
 
 type Built = Result<Request<Vec<u8>>, ApiError>;
 

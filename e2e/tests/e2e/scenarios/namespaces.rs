@@ -12,6 +12,9 @@ use crate::space::Space;
 use crate::target::RUN_LABEL;
 use crate::wait::eventually;
 
+/// A verb, a group, and resources of it.
+pub(crate) type Right<'a> = (&'a str, &'a str, &'a [&'a str]);
+
 /// A user with rights in one namespace.
 pub(crate) struct Member<'a> {
     space: &'a Space,
@@ -24,9 +27,9 @@ impl<'a> Member<'a> {
         Self::bind(space, namespace, "ClusterRole", role).await
     }
 
-    /// With these rights, each a verb, a group and resources.
-    pub(crate) async fn with(space: &'a Space, role: &str, rights: &[(&str, &str, &[&str])]) -> Result<Self> {
-        let rule = |(verb, group, resources): &(&str, &str, &[&str])| json!({"verbs": [verb], "apiGroups": [group], "resources": resources});
+    /// With these rights.
+    pub(crate) async fn with(space: &'a Space, role: &str, rights: &[Right<'_>]) -> Result<Self> {
+        let rule = |(verb, group, resources): &Right<'_>| json!({"verbs": [verb], "apiGroups": [group], "resources": resources});
         let role_object = json!({"metadata": {"name": role}, "rules": rights.iter().map(rule).collect::<Vec<_>>()});
         space.objects.create(ROLES, &role_object).await?;
         Self::bind(space, &space.namespace, "Role", role).await

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::kubectl::Said;
 use crate::manifest::{Job, Manifest, OfKind, Run, Serving, Steps, run_step};
 use crate::objects::{BUDGETS, DEPLOYMENTS, PODS, SERVICES, name, uid};
-use crate::scenarios::namespaces::{Member, refused};
+use crate::scenarios::namespaces::{Member, Right, refused};
 use crate::space::Space;
 use crate::wait::eventually;
 
@@ -161,11 +161,9 @@ pub(crate) async fn a_pipeline_starts_only_what_its_author_may_start(space: Spac
     let train = json!({"name": "train", "train": {"framework": "none", "template": template}});
     let take = json!({"name": "take", "deploy": {"name": "prod", "adopt": true, "spec": {"template": template}}});
     let run = run_step("prepare", &[], &[]);
-    /// A verb, the group, and the resources.
-    type Right = (&'static str, &'static str, &'static [&'static str]);
     // Who they are, what they may, a step, and what is missing for a Pipeline with it.
-    let create_pods: Right = ("create", "", &["pods"]);
-    let cases: [(&str, Right, &Value, &str); 3] = [
+    let create_pods: Right<'_> = ("create", "", &["pods"]);
+    let cases: [(&str, Right<'_>, &Value, &str); 3] = [
         ("runs", create_pods, &run, "create pods"),
         ("trains", ("create", OURS, &["trainingjobs"]), &train, "create trainingjobs.trainyard.dev"),
         ("deploys", ("patch", OURS, &["modeldeployments"]), &take, "patch modeldeployments.trainyard.dev"),
