@@ -39,7 +39,8 @@ pub(super) fn given_up(owner: &Value) -> Option<u64> {
 /// (it went by without the operator's saying so) is no beginning.
 fn began(life: &Life, generation: u64) -> Option<(Timestamp, SignedDuration)> {
     let wishes: Vec<&Wish> = life.wishes.iter().filter(|wish| wish.generation <= generation).collect();
-    let goal = goal_of(life, &wishes.last()?.object);
+    // What is invalid changes no goal.
+    let goal = Some(wishes.iter().rev().find_map(|wish| goal_of(life, &wish.object))?);
     let mut began = (wishes.last()?.at, deadline(&wishes.last()?.object));
     for wish in wishes.iter().rev() {
         let its_goal = goal_of(life, &wish.object);

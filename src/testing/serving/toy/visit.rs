@@ -58,8 +58,13 @@ impl<const MISTAKE: u8> Visit<'_, MISTAKE> {
         };
         let aim = self.aim(goal, &records, &deployments);
         let obstacle = self.serve().await?;
-        self.scale(&aim, &records, &mut deployments).await?;
-        self.forget(&aim, own, undo, &records, &deployments).await?;
+        let known = &self.owner["status"]["rollout"];
+        let is_known = json::number(known, "/revision") == Some(goal) && !known["failed"].is_null();
+        // That it is given up is on record before anything is done about it.
+        if is_known || aim.rollout["failed"].is_null() {
+            self.scale(&aim, &records, &mut deployments).await?;
+            self.forget(&aim, own, undo, &records, &deployments).await?;
+        }
         let said = if is_invalid { goal } else { own };
         self.tell(&aim, said, is_invalid, obstacle, &records, &deployments).await
     }
@@ -357,7 +362,7 @@ impl<const MISTAKE: u8> Visit<'_, MISTAKE> {
             let change = build::change(self.key, &live, json!({ "revisionHistoryLimit": 10 }));
             self.api.apply(self.key.resource, &self.key.namespace, &change).await?;
         }
-        let waits = state.0 == "Reconciling" && !over;
+        let waits = (state.0 == "Reconciling" || is_invalid) && !over;
         Ok(obstacle.map(|_| self.now + SignedDuration::from_secs(60)).or_else(|| waits.then_some(aim.deadline)))
     }
 
