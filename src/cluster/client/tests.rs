@@ -140,7 +140,7 @@ async fn lists_follow_their_pages() {
     let read = |text: &RawValue| text.get().to_owned();
     let objects = api.list(Resource::Pod, "train", "trainyard.dev/job", "digits", read).await.unwrap();
     assert_eq!(objects, [r#"{"metadata":{"name":"a"}}"#, r#"{"metadata":{"name":"b"}}"#]);
-    let first = "/api/v1/namespaces/train/pods?labelSelector=trainyard.dev%2Fjob%3Ddigits&limit=16";
+    let first = "/api/v1/namespaces/train/pods?labelSelector=trainyard.dev%2Fjob%3Ddigits&limit=8";
     assert_eq!(*pages.lock().unwrap(), [first.to_owned(), format!("{first}&continue=t%2B%3D%2F")]);
 }
 

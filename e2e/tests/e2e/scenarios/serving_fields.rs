@@ -148,7 +148,9 @@ pub(crate) async fn the_progress_deadline_in_force_is_told(space: Space) -> Resu
         space.change(&with_deadline(deadline)).await?;
         let deployment = space.until_serving("digits").await?;
         let status = &deployment["status"];
-        let expected = json!({"container": "server", "maxSurge": 1, "maxUnavailable": 0, "progressDeadline": told});
+        let expected = json!({
+            "container": "server", "maxSurge": 1, "maxUnavailable": 0, "minReadySeconds": 1, "progressDeadline": told,
+        });
         ensure!(status["effective"] == expected && status["latestRevision"] == 1, "{status}");
     }
     Ok(())

@@ -29,7 +29,9 @@ async fn live_pods(space: &Space) -> Result<Vec<(String, String)>> {
         let model = pod["metadata"]["annotations"]["model"].as_str().unwrap_or_default();
         (model.to_owned(), uid(pod).to_owned())
     };
-    let mut pods: Vec<_> = pods.iter().filter(|pod| is_live(pod)).map(told).collect();
+    // What is about to end still serves for a while.
+    let stays = |pod: &&Value| is_live(pod) && pod["metadata"]["deletionTimestamp"].is_null();
+    let mut pods: Vec<_> = pods.iter().filter(stays).map(told).collect();
     pods.sort();
     Ok(pods)
 }
