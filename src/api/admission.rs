@@ -142,17 +142,17 @@ const MAY_CHANGE: &str = "(oldObject.spec.?suspend.orValue(false) || (oldObject.
 const FINISHED: &str = "oldObject.?status.?finishTime.hasValue()";
 
 fn training_job_rules() -> Value {
-    // Not rules of the CRD: it does not declare the template's fields, and comparing a number or text exceeds the cost that
-    // the apiserver allows there.
+    // The comparison comes last, since a template may be long. These are not rules of the CRD: it does not declare the template's
+    // fields, and comparing a number or text exceeds the cost that the apiserver allows there.
     let rules = ["template", "processesPerNode"].map(|field| {
-        let unchanged = format!("oldObject == null || object.spec.?{field} == oldObject.spec.?{field}");
+        let unchanged = format!("object.spec.?{field} == oldObject.spec.?{field}");
         [
             json!({
-                "expression": format!("{unchanged} || {FINISHED} || {MAY_CHANGE}"),
+                "expression": format!("oldObject == null || {FINISHED} || {MAY_CHANGE} || {unchanged}"),
                 "message": format!("spec.{field} can be changed only while the job is suspended: set suspend: true first"),
             }),
             json!({
-                "expression": format!("{unchanged} || !{FINISHED}"),
+                "expression": format!("oldObject == null || !{FINISHED} || {unchanged}"),
                 "message": format!("spec.{field} of a finished job cannot be changed, since it does not run again: delete it and create it again (kubectl replace --force), or create a job of another name"),
             }),
         ]

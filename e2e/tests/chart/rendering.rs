@@ -98,8 +98,10 @@ fn the_defaults_are_what_the_documents_say() {
         assert_eq!(crd["metadata"]["annotations"], json!({"helm.sh/resource-policy": "keep"}));
     }
     assert_eq!(rendered.of("CustomResourceDefinition").count(), 4);
-    assert_eq!(rendered.of("ValidatingAdmissionPolicy").count(), 6);
-    assert_eq!(rendered.of("ValidatingAdmissionPolicyBinding").count(), 6);
+    // Each with its binding.
+    let policies = trainyard::api::admission::policies().len() / 2;
+    assert_eq!(rendered.of("ValidatingAdmissionPolicy").count(), policies);
+    assert_eq!(rendered.of("ValidatingAdmissionPolicyBinding").count(), policies);
     let lease = rendered.one("Lease", "trainyard");
     assert_eq!(lease["metadata"]["namespace"], "trainyard-system");
     assert_eq!(lease["metadata"]["labels"]["trainyard.dev/scope"], "cluster");

@@ -92,6 +92,7 @@ fn usual_tests() -> Vec<Test> {
             refusals::a_job_waits_for_quota_and_goes_on,
             suspension::a_deadline_ends_the_job,
             suspension::tidies_up_after_the_end,
+            suspension::a_finished_job_stays_finished_whatever_is_edited,
             failures::a_failed_rank_restarts_all_ranks,
             pod_words::pods_on_the_hosts_network_resolve_names,
             pod_words::a_pod_that_was_evicted_has_not_succeeded,

@@ -29,10 +29,10 @@ pub(crate) async fn a_pod_that_the_apiserver_refuses_stalls_its_job_alone(space:
         space.until_state("good", "Succeeded").await?;
     }
 
-    // Corrected, it goes on at once and not after the five minutes of another try.
-    space.edit("typo", json!({"spec": {"suspend": true}})).await?;
+    // Corrected, it goes on at once and not after the five minutes of another try; it never had a pod, so nothing is suspended.
     let mended = json!([{"name": "trainer", "image": "example/digits:1"}]);
-    space.edit("typo", json!({"spec": {"suspend": false, "template": {"spec": {"containers": mended}}}})).await?;
+    let corrected = json!({"nodes": 1, "sharedMemory": "64Mi", "template": {"spec": {"containers": mended}}});
+    space.edit("typo", json!({"spec": corrected})).await?;
     eventually("a pod is made", async || {
         ensure!(space.pods("typo").await?.len() == 1, "there is none");
         Ok(())

@@ -94,6 +94,26 @@ pub(crate) async fn tidies_up_after_the_end(space: Space) -> Result<()> {
     space.until_nothing_is_left().await
 }
 
+pub(crate) async fn a_finished_job_stays_finished_whatever_is_edited(space: Space) -> Result<()> {
+    space.submit(&Job::new("done")).await?;
+    let finished = space.until_state("done", "Succeeded").await?;
+
+    // kubectl compares the generation of the condition.
+    space.edit("done", json!({"spec": {"suspend": true, "activeDeadline": "1h"}})).await?;
+    space.kubectl(&["wait", "tj", "done", "--for=condition=Finished", "--timeout=30s"]).await?.good()?;
+    let job = space.until_job("done", "the edit is seen", |job| job["status"]["observedGeneration"] == 2).await?;
+    ensure!(job["status"]["finishTime"] == finished["status"]["finishTime"], "{}", job["status"]);
+    ensure!(job["status"]["message"] == finished["status"]["message"], "{}", job["status"]);
+
+    let template = json!({"spec": {"containers": [{"name": "trainer", "image": "example/digits:2"}]}});
+    for (field, value) in [("template", template), ("nodes", json!(3)), ("processesPerNode", json!(2))] {
+        let patch = json!({"spec": {"framework": "torch", field: value}}).to_string();
+        let said = space.kubectl(&["patch", "tj", "done", "--type=merge", "-p", &patch]).await?;
+        ensure!(!said.ok && said.err.contains("kubectl replace --force"), "{patch}: {}{}", said.out, said.err);
+    }
+    Ok(())
+}
+
 fn image(pod: &serde_json::Value) -> &str {
     text(pod, "/spec/containers/0/image")
 }
