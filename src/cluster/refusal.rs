@@ -200,6 +200,7 @@ mod tests {
             if refusal.kind == RefusalKind::Overdue {
                 break now;
             }
+            assert!(pauses.len() < 100, "never overdue: {refusal:?}");
             now += pause;
         };
         assert_eq!(pauses[..6], [2, 4, 8, 16, 30, 30]);
