@@ -66,13 +66,11 @@ fn states() -> Vec<(Value, &'static str)> {
         all.push((object("PipelineRun", state.as_str(), state.standing(), others), expected));
     }
     for state in serving::status::State::ALL {
-        use serving::status::State::{
-            ClaimNotFound, Invalid, NameTaken, Refused, RolloutFailed, ScaledToZero, Serving,
-        };
+        use serving::status::State::{Invalid, NameTaken, Refused, RolloutFailed, ScaledToZero, Serving};
         for overdue in [false, true] {
             let expected = match state {
                 Serving | ScaledToZero => "Healthy",
-                Invalid | Refused | NameTaken | ClaimNotFound | RolloutFailed => "Degraded",
+                Invalid | Refused | NameTaken | RolloutFailed => "Degraded",
                 _ if overdue => "Degraded",
                 _ => "Progressing",
             };
