@@ -26,8 +26,9 @@ pub use amount::Amount;
 pub use duration::Duration;
 pub use failure_logs::FailureLogs;
 pub use model_deployment::{
-    ContainerFailure, DisruptionBudget, EffectiveServing, MAX_REPLICAS, MAX_REVISION_HISTORY, ModelDeployment,
-    ModelDeploymentSpec, ModelDeploymentStatus, ModelSource, RevisionStatus, Rollout, RolloutStatus,
+    ContainerFailure, DisruptionBudget, EffectiveServing, MAX_LISTED_REVISIONS, MAX_MIN_READY_SECONDS, MAX_REPLICAS,
+    MAX_REVISION_HISTORY, ModelDeployment, ModelDeploymentSpec, ModelDeploymentStatus, ModelSource, RevisionStatus,
+    Rollout, RolloutStatus,
 };
 pub use pipeline::{Pipeline, PipelineSpec, PipelineStatus};
 pub use pipeline_run::{PipelineRun, PipelineRunSpec, PipelineRunStatus, StepState, StepStatus};

@@ -15,6 +15,10 @@ use super::{Duration, FailureLogs, PodTemplate};
 pub const MAX_REPLICAS: i32 = 1_000;
 /// Most revisions that are kept besides those in use.
 pub const MAX_REVISION_HISTORY: i32 = 50;
+/// Longest time that a pod may have to be ready before it counts, in seconds.
+pub const MAX_MIN_READY_SECONDS: i32 = 3_600;
+/// Most revisions that status lists.
+pub const MAX_LISTED_REVISIONS: usize = 64;
 
 /// Serves a model: keeps pods running behind a Service, and replaces them, one immutable revision after another,
 /// without dropping a request.
@@ -54,6 +58,7 @@ pub struct ModelDeploymentSpec {
 
     /// The pod that serves. A change of it, or of the model, makes a new revision.
     #[schemars(schema_with = "serving_schema")]
+    #[serde(deserialize_with = "super::raw::template")]
     pub template: PodTemplate,
 
     /// How one revision replaces another.
@@ -113,12 +118,22 @@ pub struct Rollout {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_unavailable: Option<Amount>,
 
-    /// A new revision is given up, and the stable one restored, when so long after the last progress (a pod scheduled,
-    /// a container pulled and started, ready) the next has not come. 10m when left out.
+    /// A pod of a new revision counts, for replacing others, when it has been ready for this many seconds without a break,
+    /// as with a Deployment; requests reach it as soon as it is ready. 10 when left out, or half of progressDeadline where
+    /// that is less. It must be shorter than progressDeadline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 3600))]
+    pub min_ready_seconds: Option<i32>,
+
+    /// A new revision is given up, and the stable one restored, when this long after the last progress (a pod scheduled,
+    /// a container pulled and started, ready, ready for minReadySeconds) the next has not come. 10m when left out. One that
+    /// found no room (no node, no quota, a claim that is missing, pods that are refused) is tried again for a day, after
+    /// pauses that double up to an hour.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress_deadline: Option<Duration>,
 
-    /// Serves this revision (`status.revisions`) instead of what `model` and `template` say, until it is removed.
+    /// Serves this revision (`status.revisions`) instead of what `model` and `template` say, until it is removed. It may
+    /// name what they say by now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub undo_to: Option<i64>,
@@ -148,8 +163,8 @@ pub struct ModelDeploymentStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 
-    /// Ready, Reconciling and Stalled as kstatus reads them; Available while enough pods serve; ClaimNotShareable when it
-    /// applies.
+    /// Ready, Reconciling and Stalled as kstatus reads them; Available while enough pods serve; ClaimNotShareable and
+    /// RevisionChanged when they apply.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "condition_list")]
     pub conditions: Vec<Condition>,
@@ -166,7 +181,7 @@ pub struct ModelDeploymentStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latest_revision: Option<i64>,
 
-    /// Where the model answers, within the cluster.
+    /// Where the model answers, within the cluster; absent while there is no Service of ours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
 
@@ -174,7 +189,8 @@ pub struct ModelDeploymentStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
 
-    /// Pods of all revisions, for the scale subresource.
+    /// Pods of all revisions, but not those beyond `spec.replicas` while one revision replaces another: the number that the
+    /// scale subresource reports to autoscalers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,
 
@@ -190,7 +206,7 @@ pub struct ModelDeploymentStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutStatus>,
 
-    /// The revisions that can be gone back to, oldest first.
+    /// The revisions that can be gone back to, oldest first; the newest 64 of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub revisions: Vec<RevisionStatus>,
@@ -218,10 +234,11 @@ pub struct RolloutStatus {
     /// How far it has come: steps (scheduled, each container pulled and started, ready) that pods have taken.
     pub progress: i32,
     /// Whose pods are counted: of the revision itself, or of the stable one while that is restored first. Nobody's before
-    /// there is a Deployment for them.
+    /// there is a Deployment for them, and while a revision that found no room waits to be tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counting: Option<i64>,
-    /// Why it was given up. The revision is tried again when `model` or `template` change, an annotation for instance.
+    /// Why it was given up. The revision is tried again when `model` or `template` change, an annotation for instance; by
+    /// itself only if it found no room.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
 }
@@ -278,6 +295,9 @@ pub struct EffectiveServing {
     pub max_surge: i32,
     /// Pods fewer than `replicas` that may serve meanwhile.
     pub max_unavailable: i32,
+    /// Seconds that a pod has to be ready before it counts for replacing others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_ready_seconds: Option<i32>,
     /// Longest time without progress.
     pub progress_deadline: Duration,
 }

@@ -164,6 +164,14 @@ impl ApiServer for ApiClient {
         self.write(Verb::Apply, &id, requests::apply(&id, object, false)).await.map(drop)
     }
 
+    async fn scale(&self, id: &ObjectId, uid: &str, version: &str, replicas: i32) -> Result<(), ApiError> {
+        match self.write(Verb::Apply, id, requests::scale(id, uid, version, replicas)).await {
+            // Ours is gone, as server-side apply would say it.
+            Err(ApiError::NotFound(id)) => Err(ApiError::Conflict(format!("{id} is gone"))),
+            answer => answer.map(drop),
+        }
+    }
+
     async fn patch_status(&self, id: &ObjectId, patch: &Value) -> Result<String, ApiError> {
         let answer = self.write(Verb::PatchStatus, id, requests::patch_status(id, patch)).await?;
         Ok(parsed::<Written>(&answer)?.metadata.resource_version)

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use super::plan::{Action, Check};
 use super::port::{EventDraft, Resource};
 use super::problem::Problem;
+use super::refusal::Refusal;
 use super::writes::Writes;
 use crate::api::conditions::Seen;
 
@@ -65,6 +66,12 @@ pub trait Remembers<Status> {
 
     /// Takes note of checks that did not hold; whether a decision that knows of them may go on without what they were for.
     fn doubted(&mut self, _checks: &[Check], _now: Timestamp) -> bool {
+        false
+    }
+
+    /// Takes note of what the apiserver refused; whether the rest of what is decided then does not depend on it, and is to be
+    /// carried out at once.
+    fn refused(&mut self, _refusal: &Refusal) -> bool {
         false
     }
 

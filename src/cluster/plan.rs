@@ -16,7 +16,7 @@ use super::port::{ObjectId, Resource};
 pub struct Plan<Status> {
     /// What must hold in the live cluster, past all caches, before anything below is done.
     pub checks: Vec<Check>,
-    /// What to do, in order; the first failure ends the plan.
+    /// What to do, in order; the first failure ends the plan. What does not depend on what failed is decided upon again.
     pub actions: Vec<Action>,
     /// What status should say once the actions are done.
     pub status: Status,
@@ -101,8 +101,8 @@ pub enum Check {
         owner_uid: String,
         /// The number that is to be given.
         number: i64,
-        /// Hash of what it is to be given to.
-        hash: String,
+        /// Hashes that a revision may have which is made from the same.
+        hashes: Vec<String>,
     },
     /// No EndpointSlice of this owner names a pod of another attempt.
     NamesAreCleared {
@@ -144,6 +144,18 @@ pub enum Action {
         id: ObjectId,
         /// The fields that we own, with the `uid` and `resourceVersion` decided upon.
         object: Value,
+    },
+    /// Changes the number of pods of a child that is ours, by its subresource `scale`: whatever a cluster has that edits
+    /// pod templates on their way does not come by there.
+    Scale {
+        /// Kind, namespace and name of the child.
+        id: ObjectId,
+        /// Its UID.
+        uid: String,
+        /// The resourceVersion that was decided upon.
+        version: String,
+        /// Number of pods.
+        replicas: i32,
     },
     /// Makes or changes an object that belongs to nobody, by server-side apply that gives way: fields that others manage are
     /// not taken from them. An object of that name that does not carry our mark is left alone.
@@ -187,6 +199,7 @@ impl Action {
         match self {
             Action::Create { id, .. }
             | Action::Apply { id, .. }
+            | Action::Scale { id, .. }
             | Action::Put { id, .. }
             | Action::Delete { id, .. } => id,
         }

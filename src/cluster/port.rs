@@ -205,7 +205,17 @@ pub trait ApiServer: Send + Sync {
         object: &Value,
     ) -> impl Future<Output = Result<(), ApiError>> + Send;
 
-    /// The same for an object that others may manage too: refused where another field manager has set a field otherwise. Makes
+    /// Sets the number of pods of an object by its subresource `scale`, if it still is the one with that UID and
+    /// resourceVersion; else answers Conflict.
+    fn scale(
+        &self,
+        id: &ObjectId,
+        uid: &str,
+        version: &str,
+        replicas: i32,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
+
+    /// Server-side apply, likewise, to an object that others may manage too: refused where another field manager has set a field otherwise. Makes
     /// the object if there is none and no `uid` is named.
     fn apply_giving_way(
         &self,

@@ -17,6 +17,9 @@ use crate::api::conditions::{FINISHED, Seen, holds, whole_second};
 /// How soon a decision is made again when a cache turned out to be behind, should no event come first.
 const STALE_RETRY: SignedDuration = SignedDuration::from_secs(1);
 
+/// Most refusals after which a reconcile goes on with what does not depend on them.
+const MOST_REFUSALS: usize = 8;
+
 /// What a reconcile came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reconciled {
@@ -40,7 +43,8 @@ pub fn is_behind<O: Managed>(object: &O, memory: &mut O::Memory) -> bool {
 
 /// Decides, executes and publishes.
 ///
-/// `decide` is asked a second time when the apiserver refuses something: what is said then names the refusal.
+/// `decide` is asked again when the apiserver refuses something: what is said then names the refusal, and what does not
+/// depend on it is carried out, for kinds whose decisions tell the one from the other ([`Remembers::refused`]).
 ///
 /// # Errors
 /// What the apiserver answered, if it is worth another try soon.
@@ -62,27 +66,35 @@ pub async fn carry_out<A: ApiServer, O: Managed>(
         plan = decide(memory);
         executed = execute(api, &plan.checks, &plan.actions).await;
     }
-    let mut changed = !plan.actions.is_empty();
-    let (done, uncertain) = carried_out(&executed, &plan.actions);
-    memory.writes().note(done, now);
-    memory.writes().note_uncertain(uncertain);
-    memory.acted(done, now);
-    let refusal = match executed? {
-        Executed::Done => None,
-        Executed::Stale(reason) | Executed::Doubted(reason, _) => {
-            tracing::debug!(reason, "a cache is behind; deciding again");
-            return Ok(Reconciled::stale(now));
-        }
-        Executed::Refused(id, error) => Some(Refusal::answered(&id, &error, generation, now)),
-        Executed::Foreign(id) => Some(Refusal::foreign(&id, O::NOUN, generation, now)),
-        Executed::Leftover(id) => Some(Refusal::leftover(&id, O::NOUN, generation, now)),
-    };
-    if let Some(refusal) = refusal {
+    let (mut changed, mut again, mut refused) = (false, None, Vec::new());
+    loop {
+        changed |= !plan.actions.is_empty();
+        let (done, uncertain) = carried_out(&executed, &plan.actions);
+        memory.writes().note(done, now);
+        memory.writes().note_uncertain(uncertain);
+        memory.acted(done, now);
+        let refusal = match executed? {
+            Executed::Done => break,
+            Executed::Stale(reason) | Executed::Doubted(reason, _) => {
+                tracing::debug!(reason, "a cache is behind; deciding again");
+                return Ok(Reconciled::stale(now));
+            }
+            Executed::Refused(id, error) => Refusal::answered(&id, &error, generation, now),
+            Executed::Foreign(id) => Refusal::foreign(&id, O::NOUN, generation, now),
+            Executed::Leftover(id) => Refusal::leftover(&id, O::NOUN, generation, now),
+        };
         // Whatever the next decision makes of it, what was refused is to be tried again.
-        let again = refusal.until;
+        again = earliest(again, Some(refusal.until));
+        let goes_on = memory.refused(&refusal) && !refused.contains(&refusal.id) && refused.len() < MOST_REFUSALS;
+        refused.push(refusal.id.clone());
         memory.writes().refusal = Some(refusal);
-        plan = decide(memory).waking_at(Some(again));
+        plan = decide(memory);
+        if !goes_on || plan.actions.is_empty() {
+            break;
+        }
+        executed = execute(api, &plan.checks, &plan.actions).await;
     }
+    plan = plan.waking_at(again);
     memory.decided(&plan.status, now);
     let (published, publish_at) = publish(api, object, &plan, memory, now).await?;
     changed |= published;

@@ -27,8 +27,14 @@ pub struct DeploymentFacts {
     pub wanted: i32,
     /// Pods that it has, as far as its own controller has counted.
     pub replicas: i32,
-    /// Its pods that serve.
+    /// Its pods that serve, that is, are ready.
+    pub ready: i32,
+    /// Its pods that have served for [`DeploymentFacts::min_ready`].
     pub available: i32,
+    /// `spec.minReadySeconds`.
+    pub min_ready: i32,
+    /// Whether its template was changed after it was made.
+    pub was_changed: bool,
     /// Whether its controller has brought its pods down to what it should have. Before that the counts may be of pods that
     /// are going, and raising it again would take them for pods that stay.
     pub settled: bool,
@@ -52,9 +58,10 @@ pub struct WatchedDeployment {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 struct WatchedReplicas {
     replicas: Option<i32>,
+    min_ready_seconds: Option<i32>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -62,6 +69,7 @@ struct WatchedReplicas {
 struct WatchedCounts {
     observed_generation: Option<i64>,
     replicas: Option<i32>,
+    ready_replicas: Option<i32>,
     available_replicas: Option<i32>,
     conditions: Option<Vec<WatchedCondition>>,
 }
@@ -93,7 +101,10 @@ impl From<WatchedDeployment> for DeploymentFacts {
             replicas,
             settled: is_counted && replicas <= wanted,
             // Until its controller has counted again, what was taken away still counts.
+            ready: status.ready_replicas.unwrap_or_default().min(wanted),
             available: status.available_replicas.unwrap_or_default().min(wanted),
+            min_ready: spec.min_ready_seconds.unwrap_or_default(),
+            was_changed: templates(&metadata) > 1,
             refused: refused.and_then(|condition| condition.message),
         }
     }
@@ -257,6 +268,12 @@ impl From<WatchedBudget> for BudgetFacts {
     }
 }
 
+/// How many templates the Deployment has had, as its own controller counts them in this annotation:
+/// <https://kubernetes.io/docs/concepts/workloads/controllers/deployment/#checking-rollout-history-of-a-deployment>.
+fn templates(meta: &ObjectMeta) -> i64 {
+    annotation(meta, "deployment.kubernetes.io/revision").parse().unwrap_or(1)
+}
+
 fn revision(meta: &ObjectMeta) -> i64 {
     let label = meta.labels.as_ref().and_then(|labels| labels.get(names::LABEL_REVISION));
     label.and_then(|number| number.parse().ok()).unwrap_or_default()
@@ -285,14 +302,17 @@ mod tests {
     #[test]
     fn keeps_what_decisions_need() {
         let deployment: WatchedDeployment = serde_json::from_value(json!({
-            "metadata": {"name": "d", "labels": {"trainyard.dev/revision": "3"}, "annotations": {"trainyard.dev/revision-hash": "h"}},
-            "spec": {"replicas": 1, "selector": {}, "template": {}},
-            "status": {"replicas": 2, "availableReplicas": 2, "conditions": [{"type": "ReplicaFailure", "status": "True", "message": "quota"}]},
+            "metadata": {"name": "d", "labels": {"trainyard.dev/revision": "3"}, "annotations": {
+                "trainyard.dev/revision-hash": "h", "deployment.kubernetes.io/revision": "2",
+            }},
+            "spec": {"replicas": 1, "minReadySeconds": 10, "selector": {}, "template": {}},
+            "status": {"replicas": 2, "readyReplicas": 2, "availableReplicas": 2, "conditions": [{"type": "ReplicaFailure", "status": "True", "message": "quota"}]},
         }))
         .unwrap();
         let facts = DeploymentFacts::from(deployment);
         assert_eq!((facts.revision, facts.hash.as_str(), facts.wanted), (3, "h", 1));
         assert_eq!((facts.replicas, facts.available), (2, 1), "what was taken away serves no more");
+        assert_eq!((facts.ready, facts.min_ready, facts.was_changed), (1, 10, true));
         assert_eq!(facts.refused.as_deref(), Some("quota"));
 
         let service: WatchedService = serde_json::from_value(json!({

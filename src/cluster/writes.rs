@@ -47,6 +47,9 @@ impl Writes {
                     let replaced = object["metadata"]["resourceVersion"].as_str().unwrap_or_default();
                     self.changed_from.insert((id.resource, id.name.clone()), replaced.to_owned());
                 }
+                Action::Scale { version, .. } => {
+                    self.changed_from.insert((id.resource, id.name.clone()), version.clone());
+                }
                 Action::Delete { .. } => {}
             }
         }
@@ -59,6 +62,7 @@ impl Writes {
                 Action::Create { .. } if action.creates_pod() => continue,
                 Action::Create { .. } => None,
                 Action::Apply { object, .. } => object["metadata"]["resourceVersion"].as_str().map(str::to_owned),
+                Action::Scale { version, .. } => Some(version.clone()),
                 // A deletion that was not carried out is decided upon again; a pod that is there already answers so.
                 // What was to be put is put again: that changes nothing.
                 Action::Delete { .. } | Action::Put { .. } => continue,

@@ -3,7 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use crate::api::{ModelDeploymentSpec, ModelSource, PodTemplate, reserved};
-use crate::cluster::problem::{Problem, check_env, check_template_metadata, primary_container};
+use crate::cluster::canonical;
+use crate::cluster::problem::{Problem, check_env, check_length, check_template_metadata, primary_container};
 use crate::cluster::template_edit::check_outline;
 use crate::names;
 
@@ -13,7 +14,9 @@ pub const MODEL_PATH: &str = "/mnt/models";
 pub const MODEL_PORT: i32 = 80;
 /// The only scheme that needs no program in the pod.
 const CLAIM_SCHEME: &str = "pvc://";
-/// Characters of a revision's hash: fifty bits, and compared only within one deployment.
+/// Name of the port that the model is served on, where the pods can have it.
+pub const PORT_NAME: &str = "trainyard";
+/// Characters of the hash that 0.1.0 gave a revision.
 const HASH: usize = 10;
 
 /// A model and a pod template that make sense.
@@ -29,6 +32,24 @@ pub struct Content {
     pub container: String,
     /// Its ports, at least one; the first is the one that the model is served on.
     pub ports: Vec<ContainerPort>,
+    /// How a Service finds that port in the pods.
+    pub naming: PortNaming,
+    /// Hash of model and template, and the hash that earlier versions of the operator gave them.
+    hashes: [String; 2],
+}
+
+/// How the port that the model is served on is named in the pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortNaming {
+    /// It has no name, and gets ours.
+    Given,
+    /// The user gave it our name.
+    Ours,
+    /// It has a name of the user's, and is listed once more under ours.
+    Both,
+    /// It keeps the user's name, or none: with hostNetwork no port can be listed twice, and a port that the user has given
+    /// our name to is another one.
+    Users,
 }
 
 /// A folder or file of a PersistentVolumeClaim.
@@ -57,10 +78,16 @@ impl Content {
     /// # Errors
     /// Every problem of model and template.
     pub fn of_spec(spec: &ModelDeploymentSpec) -> Result<Content, Vec<Problem>> {
+        let mut problems = Vec::new();
+        check_length("spec.template", &spec.template, &mut problems);
+        if !problems.is_empty() {
+            return Err(problems);
+        }
         Content::new(spec.model.clone(), spec.template.clone())
     }
 
-    /// Reads what a revision holds, as [`Content::data`] wrote it.
+    /// Reads what a revision holds, as [`Content::data`] wrote it. Its length is what the apiserver has taken: what serves is
+    /// not given up for a limit that came later.
     pub fn of_revision(data: &str) -> Option<Content> {
         let mut data: Map<String, Value> = serde_json::from_str(data).ok()?;
         let source = serde_json::from_value(data.remove("model").unwrap_or_default()).ok()?;
@@ -70,16 +97,22 @@ impl Content {
 
     /// What a revision holds: fields by their names in the spec.
     pub fn data(&self) -> Value {
-        let mut data = json!({"template": self.template.parse()});
-        if let Some(source) = &self.source {
-            data["model"] = json!(source);
-        }
-        data
+        data(self.source.as_ref(), self.template.parse())
     }
 
     /// Tells revisions apart.
-    pub fn hash(&self) -> String {
-        names::short_hash(self.data().to_string().as_bytes(), HASH)
+    pub fn hash(&self) -> &str {
+        &self.hashes[0]
+    }
+
+    /// Whether a revision with this hash is made from the same.
+    pub fn has_hash(&self, hash: &str) -> bool {
+        self.hashes.iter().any(|own| own == hash)
+    }
+
+    /// All hashes that a revision which is made from the same may have.
+    pub fn hashes(&self) -> &[String] {
+        &self.hashes
     }
 
     fn new(source: Option<ModelSource>, template: PodTemplate) -> Result<Content, Vec<Problem>> {
@@ -97,8 +130,55 @@ impl Content {
             let path = ClaimPath::of_uri(&source.uri);
             path.map_err(|remedy| problems.push(Problem::new("spec.model.uri", &source.uri, remedy))).ok()
         });
-        if problems.is_empty() { Ok(Content { source, model, template, container, ports }) } else { Err(problems) }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let naming = PortNaming::of(&tree["spec"], &container, ports.first());
+        let hashes = hashes(source.as_ref(), tree);
+        Ok(Content { source, model, template, container, ports, naming, hashes })
     }
+
+    /// The names and the number by which a Service finds the port that the model is served on.
+    pub fn targets(&self) -> Vec<String> {
+        let Some(port) = self.ports.first() else { return Vec::new() };
+        let ours = (self.naming != PortNaming::Users).then(|| PORT_NAME.to_owned());
+        let number = port.number.to_string();
+        ours.into_iter().chain(port.name.clone()).chain([number]).collect()
+    }
+}
+
+impl PortNaming {
+    fn of(spec: &Value, container: &str, port: Option<&ContainerPort>) -> PortNaming {
+        let containers = spec["containers"].as_array().into_iter().flatten();
+        let is_named = |port: &Value| port["name"].as_str() == Some(PORT_NAME);
+        // A Service looks for a name in all containers.
+        let is_taken = containers.into_iter().any(|each| {
+            let first = usize::from(each["name"].as_str() == Some(container));
+            each["ports"].as_array().into_iter().flatten().skip(first).any(is_named)
+        });
+        match port.and_then(|port| port.name.as_deref()) {
+            _ if is_taken => PortNaming::Users,
+            None => PortNaming::Given,
+            Some(PORT_NAME) => PortNaming::Ours,
+            Some(_) if spec["hostNetwork"].as_bool() == Some(true) => PortNaming::Users,
+            Some(_) => PortNaming::Both,
+        }
+    }
+}
+
+/// The hash of model and template, and the hash that 0.1.0 gave them: an upgrade makes no new revisions.
+fn hashes(source: Option<&ModelSource>, tree: Value) -> [String; 2] {
+    let data = data(source, tree);
+    [canonical::hash(&data), names::short_hash(data.to_string().as_bytes(), HASH)]
+}
+
+/// What a revision holds: fields by their names in the spec.
+fn data(source: Option<&ModelSource>, template: Value) -> Value {
+    let mut data = json!({"template": template});
+    if let Some(source) = source {
+        data["model"] = json!(source);
+    }
+    data
 }
 
 /// Checks what the operator owns in a pod's spec; answers the ports of the serving container.
@@ -193,6 +273,29 @@ mod tests {
             let problems = content(serving(uri)).unwrap_err();
             assert_eq!((problems[0].field.as_str(), problems[0].value.as_str()), ("spec.model.uri", uri));
         }
+    }
+
+    #[test]
+    fn a_template_that_is_too_long_is_refused_by_its_length() {
+        let mut spec = serving("pvc://models/1");
+        spec["template"]["spec"]["containers"][0]["args"] = vec!["word"; 40_000].into();
+        let problems = content(spec).unwrap_err();
+        assert_eq!((problems.len(), problems[0].field.as_str()), (1, "spec.template"));
+        assert!(problems[0].to_string().contains("make it at most 262144 bytes"), "{}", problems[0]);
+    }
+
+    #[test]
+    fn the_same_in_other_words_is_the_same_revision() {
+        let with = |extra: &str| {
+            let text = format!(
+                r#"{{"template": {{"spec": {{"containers": [{{"name": "c", "ports": [{{"containerPort": 80}}]{extra}}}]}}}}}}"#
+            );
+            Content::of_spec(&serde_json::from_str(&text).unwrap()).unwrap()
+        };
+        assert_eq!(with(r#", "a": 1.0, "b": null"#).hash(), with(r#", "a": 1"#).hash());
+        assert_ne!(with(r#", "a": 2"#).hash(), with(r#", "a": 1"#).hash());
+        let earlier = names::short_hash(with("").data().to_string().as_bytes(), HASH);
+        assert!(with("").has_hash(&earlier) && with("").has_hash(with("").hash()));
     }
 
     #[test]

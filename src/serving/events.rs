@@ -1,6 +1,6 @@
 //! Events: the turning points of a deployment, told once each; never one per pod.
 
-use super::status::{CLAIM_NOT_SHAREABLE, State};
+use super::status::{CLAIM_NOT_SHAREABLE, REVISION_CHANGED, State};
 use crate::api::ModelDeploymentStatus;
 use crate::api::conditions::{self, STALLED};
 use crate::cluster::port::{EventDraft, EventType};
@@ -12,7 +12,9 @@ pub fn events(old: &ModelDeploymentStatus, new: &ModelDeploymentStatus) -> Vec<E
         let (event_type, action) = told(state, stalled)?;
         Some(EventDraft { event_type, reason: state.as_str(), action, note: new.message.clone().unwrap_or_default() })
     });
-    turned.into_iter().chain(warning(old, new)).collect()
+    let warnings = [(CLAIM_NOT_SHAREABLE, "Validate"), (REVISION_CHANGED, "Observe")];
+    let warnings = warnings.into_iter().filter_map(|(condition, action)| warning(old, new, condition, action));
+    turned.into_iter().chain(warnings).collect()
 }
 
 /// The state that was turned to; a revision that follows another within a rollout is a turn too.
@@ -42,13 +44,19 @@ fn told(state: State, stalled: bool) -> Option<(EventType, &'static str)> {
     }
 }
 
-fn warning(old: &ModelDeploymentStatus, new: &ModelDeploymentStatus) -> Option<EventDraft> {
-    let present = conditions::find(&new.conditions, CLAIM_NOT_SHAREABLE)?;
-    let is_new = conditions::find(&old.conditions, CLAIM_NOT_SHAREABLE).is_none();
+/// The event that a condition came to hold.
+fn warning(
+    old: &ModelDeploymentStatus,
+    new: &ModelDeploymentStatus,
+    condition: &'static str,
+    action: &'static str,
+) -> Option<EventDraft> {
+    let present = conditions::find(&new.conditions, condition)?;
+    let is_new = conditions::find(&old.conditions, condition).is_none();
     is_new.then(|| EventDraft {
         event_type: EventType::Warning,
-        reason: CLAIM_NOT_SHAREABLE,
-        action: "Validate",
+        reason: condition,
+        action,
         note: present.message.clone(),
     })
 }

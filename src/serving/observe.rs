@@ -1,6 +1,7 @@
 //! What a decision is made from, besides the deployment itself: its children as the caches have them, and what this
 //! process remembers of its own recent writes and reads.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -10,7 +11,8 @@ use super::caches::ServingPod;
 use crate::api::ModelDeploymentStatus;
 use crate::cluster::index::ChildMeta;
 use crate::cluster::managed::Remembers;
-use crate::cluster::port::Resource;
+use crate::cluster::port::{ObjectId, Resource};
+use crate::cluster::refusal::Refusal;
 use crate::cluster::workload::{BudgetFacts, DeploymentFacts, RevisionFacts, RouteFacts};
 use crate::cluster::writes::Writes;
 
@@ -50,6 +52,8 @@ pub struct Memory {
     pub writes: Writes,
     /// The claim of the model, as it was last read.
     pub claim: Option<ClaimFacts>,
+    /// What the apiserver would not create or change, until it is asked again.
+    pub refused: BTreeMap<ObjectId, Refusal>,
 }
 
 /// A PersistentVolumeClaim, read and not watched: they cannot be told apart from everybody's others by a label.
@@ -78,10 +82,18 @@ impl Memory {
     /// Takes in what the caches show.
     pub fn catch_up(&mut self, observed: &Observed, now: Timestamp) {
         self.writes.catch_up(observed.children(), now);
+        // A clock that was set back must not hold anything up.
+        self.refused.retain(|_, refusal| now < refusal.until && refusal.until <= now + refusal.kind.pause());
         if let Some(claim) = &mut self.claim {
             // A clock that was set back must not hold anything up.
             claim.read_at = claim.read_at.min(now);
         }
+    }
+
+    /// What was refused lately.
+    pub fn refusals(&self) -> impl Iterator<Item = &Refusal> {
+        let last = self.writes.refusal.as_ref().filter(|refusal| !self.refused.contains_key(&refusal.id));
+        self.refused.values().chain(last)
     }
 
     /// Whether a claim should be read. `settled` says that the deployment serves, so that it must be fine.
@@ -99,5 +111,10 @@ impl Memory {
 impl Remembers<ModelDeploymentStatus> for Memory {
     fn writes(&mut self) -> &mut Writes {
         &mut self.writes
+    }
+
+    fn refused(&mut self, refusal: &Refusal) -> bool {
+        self.refused.insert(refusal.id.clone(), refusal.clone());
+        true
     }
 }

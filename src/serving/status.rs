@@ -10,6 +10,8 @@ use crate::text::shorten;
 pub const AVAILABLE: &str = "Available";
 /// Condition: the model's claim cannot be mounted by all replicas wherever they are placed.
 pub const CLAIM_NOT_SHAREABLE: &str = "ClaimNotShareable";
+/// Condition: the pod template of a revision was changed in its Deployment after it was made.
+pub const REVISION_CHANGED: &str = "RevisionChanged";
 
 /// Longest message, in bytes: it stands in status and in three conditions, and quotes what users wrote.
 const LONGEST_MESSAGE: usize = 2_048;
@@ -124,9 +126,7 @@ impl State {
     fn standing(self, overdue: bool) -> Standing {
         match self {
             State::Serving | State::ScaledToZero => (true, false, false),
-            State::Invalid | State::Refused | State::NameTaken | State::ClaimNotFound | State::RolloutFailed => {
-                (false, false, true)
-            }
+            State::Invalid | State::Refused | State::NameTaken | State::RolloutFailed => (false, false, true),
             _ => (false, !overdue, overdue),
         }
     }
@@ -205,7 +205,7 @@ mod tests {
                 let expected = match state {
                     State::Serving | State::ScaledToZero => "Ready",
                     State::Invalid | State::Refused | State::NameTaken => "Stalled",
-                    State::ClaimNotFound | State::RolloutFailed => "Stalled",
+                    State::RolloutFailed => "Stalled",
                     _ if overdue => "Stalled",
                     _ => "Reconciling",
                 };

@@ -5,8 +5,8 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
-use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Value, json};
 
 use super::faults::{CrashPoint, Fate};
 use super::json;
@@ -57,6 +57,14 @@ impl ApiServer for World {
         let id = ObjectId::new(resource, namespace, json::text(object, "/metadata/name").unwrap_or_default());
         self.arrive().await;
         self.write(Verb::Apply, &id, |state| state.apply_giving_way(&id, object))
+    }
+
+    async fn scale(&self, id: &ObjectId, uid: &str, version: &str, replicas: i32) -> Result<(), ApiError> {
+        let wanted = json!({
+            "metadata": { "name": &id.name, "uid": uid, "resourceVersion": version }, "spec": { "replicas": replicas },
+        });
+        self.arrive().await;
+        self.write(Verb::Apply, id, |state| state.apply(id, &wanted))
     }
 
     async fn patch_status(&self, id: &ObjectId, patch: &Value) -> Result<String, ApiError> {

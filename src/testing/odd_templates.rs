@@ -135,7 +135,9 @@ proptest! {
         let Ok(valid) = serving::validate::validate(&deployment) else { return Ok(()) };
         let built = serving::build::revision::build_deployment(&valid, 1, &valid.content, 1);
         prop_assert!(has_variable(&built["spec"]["template"]["spec"], "TRAINYARD_REVISION"), "{}", built);
-        serving::build::service::build_service(&valid, &valid.content);
+        let target = serving::build::service::target([&valid.content]).unwrap_or_default();
+        let ports = serving::build::service::ports(&valid.content, &target);
+        serving::build::service::build_service(&valid, ports);
         // What was recorded is read again, and a record of anything at all is no danger.
         let read = serving::content::Content::of_revision(&valid.content.data().to_string());
         prop_assert_eq!(read.as_ref(), Some(&valid.content));

@@ -85,14 +85,18 @@ impl Manifest<TrainingJob> {
 }
 
 impl Manifest<ModelDeployment> {
-    /// So many pods that serve on port 8080.
+    /// Pods that serve on port 8080, and count when they have been ready for a second.
     pub(crate) fn new(name: &str, replicas: u32) -> Self {
         let container = json!({"name": "server", "image": "example/server:1", "ports": [{"containerPort": 8080}]});
         Self::from(json!({
             "apiVersion": "trainyard.dev/v1alpha1",
             "kind": "ModelDeployment",
             "metadata": {"name": name},
-            "spec": {"replicas": replicas, "template": {"spec": {"containers": [container]}}},
+            "spec": {
+                "replicas": replicas,
+                "rollout": {"minReadySeconds": 1},
+                "template": {"spec": {"containers": [container]}},
+            },
         }))
     }
 }

@@ -36,6 +36,10 @@ pub(crate) const NODES: Kind = Kind { group: "/api/v1", plural: "nodes" };
 pub(crate) const NAMESPACES: Kind = Kind { group: "/api/v1", plural: "namespaces" };
 pub(crate) const ACCOUNTS: Kind = Kind { group: "/api/v1", plural: "serviceaccounts" };
 pub(crate) const CRDS: Kind = Kind { group: "/apis/apiextensions.k8s.io/v1", plural: "customresourcedefinitions" };
+pub(crate) const MUTATING_POLICIES: Kind =
+    Kind { group: "/apis/admissionregistration.k8s.io/v1", plural: "mutatingadmissionpolicies" };
+pub(crate) const MUTATING_BINDINGS: Kind =
+    Kind { group: "/apis/admissionregistration.k8s.io/v1", plural: "mutatingadmissionpolicybindings" };
 pub(crate) const POLICIES: Kind =
     Kind { group: "/apis/admissionregistration.k8s.io/v1", plural: "validatingadmissionpolicies" };
 pub(crate) const BINDINGS: Kind =

@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use crate::scenarios::{
     admission, applying, crashes, deletion, failures, fencing, installed, judgement, leadership, lifecycle, namespaces,
     naming, neighbours, pipelines, pipelines_end, pipelines_real, pipelines_trouble, real_pods, refusals, samples,
-    serving, serving_fields, serving_real, serving_trouble, suspension, torchrun, training, upgrades,
+    serving, serving_fields, serving_real, serving_steady, serving_trouble, suspension, torchrun, training, upgrades,
 };
 use crate::space::Space;
 use crate::suite::Suite;
@@ -115,6 +115,11 @@ fn usual_tests() -> Vec<Test> {
             serving::a_deployment_made_again_never_meets_its_past_self,
             serving::deployments_with_names_of_63_characters_do_not_collide,
             serving_trouble::an_undo_that_cannot_be_is_told_and_what_serves_goes_on,
+            serving_steady::ports_with_and_without_names_work_on_the_host_too,
+            serving_steady::what_was_changed_while_asleep_wakes_as_the_new_revision,
+            serving_steady::scaling_and_the_service_outlive_an_undo_that_cannot_be,
+            serving_steady::readiness_that_comes_and_goes_replaces_nothing_and_is_given_up,
+            serving_steady::a_policy_that_edits_deployments_stops_nothing,
             serving_fields::without_surge_pods_are_replaced_in_place,
             serving_fields::half_as_many_pods_more_may_come_first,
             serving_fields::every_port_of_the_server_is_in_the_service,

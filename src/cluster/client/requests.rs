@@ -46,6 +46,12 @@ pub(super) fn apply(id: &ObjectId, object: &Value, force: bool) -> Built {
     build(Method::PATCH, &format!("{}?{query}", id.path()), APPLY_PATCH, Some(object))
 }
 
+/// The apiserver compares UID and resourceVersion of a Scale with those of the object that is scaled.
+pub(super) fn scale(id: &ObjectId, uid: &str, version: &str, replicas: i32) -> Built {
+    let patch = json!({"metadata": {"uid": uid, "resourceVersion": version}, "spec": {"replicas": replicas}});
+    build(Method::PATCH, &format!("{}/scale?fieldManager={OPERATOR}", id.path()), MERGE_PATCH, Some(&patch))
+}
+
 pub(super) fn patch_status(id: &ObjectId, patch: &Value) -> Built {
     build(Method::PATCH, &format!("{}/status?fieldManager={OPERATOR}", id.path()), MERGE_PATCH, Some(patch))
 }

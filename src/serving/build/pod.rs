@@ -13,7 +13,7 @@ use crate::cluster::template_edit::{
     containers, explain_failures, prepend_env, push, set, set_default, set_default_within,
 };
 use crate::names;
-use crate::serving::content::{ContainerPort, Content, MODEL_PATH};
+use crate::serving::content::{ContainerPort, Content, MODEL_PATH, PORT_NAME, PortNaming};
 use crate::serving::validate::ValidDeployment;
 
 /// Seconds that a pod goes on serving after it was told to go: longer than proxies and load balancers need to hear of it.
@@ -24,8 +24,6 @@ const GRACE_SECONDS: u64 = 60;
 const PROBE_SECONDS: u32 = 2;
 /// Volume of the model.
 pub const MODEL_VOLUME: &str = "trainyard-model";
-/// Name of the port that the model is served on.
-pub const PORT_NAME: &str = "trainyard";
 
 /// Builds the template, as the user's own edited in place: fields that we do not know travel untouched.
 pub fn build_template(deployment: &ValidDeployment, number: i64, content: &Content) -> Value {
@@ -41,7 +39,7 @@ pub fn build_template(deployment: &ValidDeployment, number: i64, content: &Conte
         }
         edit_container(deployment, number, content, container);
         let Some(port) = content.ports.first() else { continue };
-        name_port(port, container);
+        name_port(content.naming, port, container);
         if port.protocol == "TCP" {
             let probe = json!({"tcpSocket": {"port": port.number}, "periodSeconds": PROBE_SECONDS});
             set_default(container, "readinessProbe", probe);
@@ -90,18 +88,18 @@ fn add_wait(seconds: u64, container: &mut Value) {
 
 /// Gives the port that the model is served on a name of ours, beside the user's own if there is one: a Service leads to
 /// it by that name, whatever number or name each revision gives it.
-fn name_port(port: &ContainerPort, container: &mut Value) {
-    let ContainerPort { name, number, protocol } = port;
-    match name {
-        Some(name) if name == PORT_NAME => {}
-        Some(_) => {
-            push(container, "ports", json!({"containerPort": number, "protocol": protocol, "name": PORT_NAME}));
-        }
-        None => {
+fn name_port(naming: PortNaming, port: &ContainerPort, container: &mut Value) {
+    let ContainerPort { number, protocol, .. } = port;
+    match naming {
+        PortNaming::Given => {
             if let Some(first) = container.pointer_mut("/ports/0") {
                 set(first, "name", PORT_NAME);
             }
         }
+        PortNaming::Both => {
+            push(container, "ports", json!({"containerPort": number, "protocol": protocol, "name": PORT_NAME}));
+        }
+        PortNaming::Ours | PortNaming::Users => {}
     }
 }
 
@@ -109,7 +107,7 @@ fn name_port(port: &ContainerPort, container: &mut Value) {
 mod tests {
     use super::*;
     use crate::serving::build::revision::{build_deployment, build_record};
-    use crate::serving::build::service::build_service;
+    use crate::serving::build::service;
     use crate::serving::validate::validate;
 
     fn valid(spec: Value) -> ValidDeployment {
@@ -134,7 +132,8 @@ mod tests {
         }));
         assert_snapshot("deployment", &build_deployment(&valid, 1, &valid.content, 2));
         assert_snapshot("record", &build_record(&valid, 1, &valid.content, "template.spec: a -> b"));
-        assert_snapshot("service", &build_service(&valid, &valid.content));
+        let ports = service::ports(&valid.content, &service::target([&valid.content]).unwrap());
+        assert_snapshot("service", &service::build_service(&valid, ports));
     }
 
     #[test]

@@ -39,6 +39,7 @@ pub fn build_deployment(deployment: &ValidDeployment, number: i64, content: &Con
         "metadata": revision_metadata(deployment, number, content),
         "spec": {
             "replicas": replicas,
+            "minReadySeconds": deployment.min_ready,
             "selector": {"matchLabels": labels},
             "template": pod::build_template(deployment, number, content),
             "progressDeadlineSeconds": NO_DEADLINE,
@@ -47,9 +48,10 @@ pub fn build_deployment(deployment: &ValidDeployment, number: i64, content: &Con
     })
 }
 
-/// Builds a change of the number of pods.
-pub fn build_scale(present: &ChildMeta, replicas: i32) -> Value {
-    change(Resource::Deployment, present, json!({"replicas": replicas}))
+/// Builds a change of what the revision's pods have to show before they count, with their number: fields that are left out
+/// of what is applied are given up.
+pub fn build_tuning(deployment: &ValidDeployment, present: &ChildMeta, replicas: i32) -> Value {
+    change(Resource::Deployment, present, json!({"replicas": replicas, "minReadySeconds": deployment.min_ready}))
 }
 
 fn revision_metadata(deployment: &ValidDeployment, number: i64, content: &Content) -> Value {

@@ -1,6 +1,6 @@
 //! Creating what is missing, changing what is not as it should be, and forgetting what nobody will go back to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -12,6 +12,7 @@ use crate::cluster::plan::{Action, Check, Plan};
 use crate::cluster::port::{ObjectId, Resource};
 use crate::names;
 use crate::serving::build::{budget, revision, selector, service};
+use crate::serving::content::Content;
 use crate::serving::policy::change::change;
 use crate::serving::policy::history::outdated;
 
@@ -28,7 +29,7 @@ pub(super) fn add_revisions(
             owner: view.id(),
             owner_uid: view.valid.uid.clone(),
             number: view.asked,
-            hash: view.valid.content.hash(),
+            hashes: view.valid.content.hashes().to_vec(),
         });
     }
     deployments(view, judgement, shares, &mut actions);
@@ -41,21 +42,50 @@ pub(super) fn add_surroundings(view: &View, judgement: &Judgement, plan: &mut Pl
     disruption_budget(view, &mut plan.actions);
 }
 
-/// Takes out of a plan what was refused lately, and has the rest wait for what it needs.
+/// Takes out of a plan what was refused lately with all that depends on it, and has the rest wait for what it needs.
 pub(super) fn guard(view: &View, plan: &mut Plan<ModelDeploymentStatus>) {
-    let creates = |action: &Action| matches!(action, Action::Create { .. });
-    if view.refusal().is_some() {
-        // What was refused is not asked for again before its time, and neither is what would follow it; pods move on.
-        let moves = |action: &Action| action.id().resource == Resource::Deployment && !creates(action);
-        plan.actions.retain(moves);
-        plan.checks.retain(|check| matches!(check, Check::OwnerIsCurrent { .. }));
+    let refused: Vec<&ObjectId> = view.refusals().map(|refusal| &refusal.id).collect();
+    let is_refused = |id: &ObjectId| refused.contains(&id);
+    // Pods that could not be taken away have their place still: no others come.
+    let is_full = plan.actions.iter().any(|action| is_refused(action.id()) && moves(view, action) < 0);
+    plan.actions.retain(|action| {
+        let of_kind = |resource| ObjectId { resource, ..action.id().clone() };
+        let waits = match action {
+            Action::Create { id, .. } if id.resource == Resource::Deployment => {
+                is_refused(&of_kind(Resource::ControllerRevision))
+            }
+            Action::Delete { id, .. } if id.resource == Resource::ControllerRevision => {
+                is_refused(&of_kind(Resource::Deployment))
+            }
+            _ => false,
+        };
+        let has_no_place = is_full && moves(view, action) > 0;
+        !(is_refused(action.id()) || waits || has_no_place)
+    });
+    let creates = |resource: Option<Resource>| move |action: &Action| matches!(action, Action::Create { id, .. } if resource.is_none_or(|resource| id.resource == resource));
+    if !plan.actions.iter().any(creates(Some(Resource::ControllerRevision))) {
+        plan.checks.retain(|check| !matches!(check, Check::RevisionIsNew { .. }));
     }
-    if plan.actions.iter().any(creates) && !plan.checks.contains(&view.is_current()) {
+    if plan.actions.iter().any(creates(None)) && !plan.checks.contains(&view.is_current()) {
         // Caches may be behind: what is created is decided upon the live deployment.
         plan.checks.insert(0, view.is_current());
     }
-    let waits = [view.refusal().map(|refusal| refusal.until), view.memory.writes.doubt_at()];
-    plan.wake_at = waits.into_iter().flatten().chain(plan.wake_at).min();
+    let again = view.refusals().map(|refusal| refusal.until);
+    plan.wake_at = again.chain(view.memory.writes.doubt_at()).chain(plan.wake_at).min();
+}
+
+/// By how many pods an action changes what a revision should have.
+fn moves(view: &View, action: &Action) -> i64 {
+    let after = match action {
+        Action::Scale { replicas, .. } => i64::from(*replicas),
+        Action::Create { id, object, .. } | Action::Apply { id, object } if id.resource == Resource::Deployment => {
+            object["spec"]["replicas"].as_i64().unwrap_or(0)
+        }
+        _ => return 0,
+    };
+    let mut present = view.observed.deployments.iter();
+    let before = present.find(|child| child.meta.name == action.id().name).map_or(0, |child| child.wanted);
+    after - i64::from(before)
 }
 
 /// The record of the revision that is asked for; answers whether the revision is new.
@@ -91,18 +121,24 @@ fn deployments(view: &View, judgement: &Judgement, shares: &BTreeMap<i64, i32>, 
     }
 }
 
-/// The Service. Its ports are those of the revision that serves: a new one's only when it has taken over.
+/// The Service. Its ports are those of the revision that serves: a new one's only when it has taken over. The model's
+/// port is found in the pods of all revisions that have some.
 fn route(view: &View, judgement: &Judgement, actions: &mut Vec<Action>) {
     let serving = if judgement.is_complete { view.asked } else { view.stable.unwrap_or(view.asked) };
     let Some(content) = view.content(serving).or_else(|| view.content(view.asked)) else { return };
+    let with_pods = view.revisions.iter().filter(|(_, revision)| revision.wanted() > 0).map(|(number, _)| *number);
+    // What is about to get its first pods, too.
+    let others: BTreeSet<i64> = with_pods.chain([judgement.heading]).filter(|number| *number != serving).collect();
+    let others: Vec<Content> = others.into_iter().filter_map(|number| view.content(number)).collect();
+    let target = service::target(others.iter().chain([&content])).or_else(|| service::target([&content]));
+    let ports = service::ports(&content, &target.unwrap_or_default());
     let name = &view.valid.name;
     let Some(route) = &view.observed.route else {
         if !view.has_created(Resource::Service, name) {
-            actions.push(create(view, Resource::Service, name, service::build_service(view.valid, &content)));
+            actions.push(create(view, Resource::Service, name, service::build_service(view.valid, ports)));
         }
         return;
     };
-    let ports = service::ports(&content);
     let selector = selector(name, &view.valid.uid);
     let is_right = route.ports == ports && json!(route.selector) == selector;
     if !is_right && !view.memory.writes.awaits(Resource::Service, &route.meta) {

@@ -5,8 +5,9 @@ use jiff::Timestamp;
 use super::view::View;
 use crate::api::{ContainerFailure, RolloutStatus};
 use crate::serving::policy::progress::{Count, deadline, record, steps};
+use crate::serving::policy::retry::retry_at;
 use crate::serving::policy::share::{Goal, Pods, heading};
-use crate::serving::policy::trouble::{Trouble, trouble};
+use crate::serving::policy::trouble::{Trouble, TroubleKind, trouble};
 
 /// What a decision goes by.
 pub(super) struct Judgement {
@@ -28,7 +29,7 @@ pub(super) struct Judgement {
     pub(super) trouble: Option<Trouble>,
     /// The container that is, or was, to blame.
     pub(super) failure: Option<ContainerFailure>,
-    /// When too long will have passed without progress.
+    /// When too long will have passed without progress; of a revision that was given up, when it is tried again.
     pub(super) deadline: Option<Timestamp>,
 }
 
@@ -37,7 +38,8 @@ pub(super) fn judge(view: &View) -> Judgement {
     let known = view.status.rollout.as_ref().filter(|rollout| rollout.revision == view.asked);
     let fallback = view.stable.filter(|stable| *stable != view.asked);
     let was_given_up = known.is_some_and(|rollout| rollout.failed.is_some());
-    let is_given_up = was_given_up && fallback.is_some();
+    let retry = known.and_then(|rollout| retry_at(rollout, view.valid.patience()));
+    let is_given_up = was_given_up && fallback.is_some() && retry.is_none_or(|at| view.now < at);
     let goal = Goal {
         replicas: view.valid.replicas,
         max_surge: view.valid.max_surge,
@@ -55,14 +57,20 @@ pub(super) fn judge(view: &View) -> Judgement {
         None => renewed(view, heading),
     };
     let deadline = deadline(&rollout, view.valid.patience());
-    let is_overdue = !is_given_up && rollout.counting.is_some() && deadline <= view.now;
+    // Where all pods serve that there should be, the next move is ours.
+    let is_expected =
+        rollout.counting.is_some() && view.revision(heading).available() < view.revision(heading).wanted();
+    let is_overdue = !is_given_up && is_expected && deadline <= view.now;
     // What is to be restored does not come back: it is stable no more, and no obstacle to what is asked for.
     let is_dethroned = is_overdue && heading != view.asked;
     let is_news = is_overdue && fallback.is_some();
     if is_news && !is_dethroned {
         rollout.failed = Some(why(view, trouble.as_ref()));
+        if found_no_room(view, trouble.as_ref()) {
+            rollout.counting = None;
+        }
     } else if !is_given_up {
-        // What it would go back to is gone: it is tried again.
+        // What it would go back to is gone, or it is tried again.
         rollout.failed = None;
     }
     let blamed = trouble.as_ref().and_then(|trouble| trouble.failure.clone());
@@ -74,7 +82,10 @@ pub(super) fn judge(view: &View) -> Judgement {
         stable: view.stable.filter(|_| !is_dethroned),
         goal,
         heading,
-        deadline: Some(deadline).filter(|deadline| !is_given_up && rollout.counting.is_some() && *deadline > view.now),
+        deadline: match is_given_up || is_news {
+            true => retry_at(&rollout, view.valid.patience()),
+            false => Some(deadline).filter(|deadline| is_expected && *deadline > view.now),
+        },
         rollout: Some(rollout),
         trouble,
         failure,
@@ -107,8 +118,8 @@ fn renewed(view: &View, heading: i64) -> RolloutStatus {
     let count = Count {
         revision: view.asked,
         counting: revision.deployment.map(|_| heading),
-        steps: steps(view.pods(heading)),
-        is_expected: revision.available() < revision.wanted(),
+        // A pod that has served for long enough is a step further, and so is one more that we have asked for.
+        steps: steps(view.pods(heading)).saturating_add(revision.available() + revision.wanted()),
         is_anew: edited || view.pods(heading).next().is_none(),
     };
     record(view.status.rollout.as_ref(), count, view.now)
@@ -124,6 +135,12 @@ fn is_complete(view: &View) -> bool {
         && others.map(|(_, revision)| revision.wanted()).sum::<i32>() == 0
 }
 
+/// Whether its pods found no room, which the cluster may have later, and did not fail by themselves.
+fn found_no_room(view: &View, trouble: Option<&Trouble>) -> bool {
+    let is_refused = view.revision(view.asked).deployment.is_some_and(|deployment| deployment.refused.is_some());
+    is_refused || view.misses_claim() || trouble.is_some_and(|trouble| trouble.kind == TroubleKind::Unschedulable)
+}
+
 /// Why a revision is given up, for a person: its pods will be gone.
 fn why(view: &View, trouble: Option<&Trouble>) -> String {
     let refused = view.revision(view.asked).deployment.and_then(|deployment| deployment.refused.as_deref());
@@ -137,6 +154,7 @@ pub(super) fn pods(view: &View) -> Vec<Pods> {
     let pods = |(number, revision): (&i64, &super::view::Revision)| Pods {
         revision: *number,
         wanted: revision.wanted(),
+        ready: revision.ready(),
         available: revision.available(),
     };
     view.revisions.iter().map(pods).collect()

@@ -1,6 +1,7 @@
 //! The decision: what to do about a ModelDeployment, as a pure function of what is known.
 //!
-//! 1. a spec that makes no sense, or an undo that cannot be, is reported, and nothing is touched: what serves goes on;
+//! 1. a spec that is invalid, or an undo that cannot be, is reported; what was last asked for is followed instead, with
+//!    the number of pods, the Service and the budget that the spec asks for ([`followed`]);
 //! 2. the revision that is asked for is found by its hash, or gets the next number ([`view`]);
 //! 3. its progress is judged ([`judge`]): it is complete, on its way, or given up. That it is given up is a plan of its
 //!    own, a status and no actions, so that it is on record before the stable revision is restored;
@@ -8,6 +9,7 @@
 //! 5. pods move from revision to revision ([`scale`]), and old revisions are forgotten.
 
 mod children;
+mod followed;
 mod judge;
 mod scale;
 mod view;
@@ -20,7 +22,6 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::observe::{Memory, Observed};
 use super::status::{Situation, State, describe, describe_available, differs_materially};
-use super::validate::validate;
 use crate::api::conditions::{Seen, whole_second};
 use crate::api::{ModelDeployment, ModelDeploymentStatus};
 use crate::cluster::plan::{Plan, Publish};
@@ -44,14 +45,11 @@ pub fn decide(
         // The garbage collector takes the children; whatever we made now would only be in its way.
         return Plan::status_only(status, Publish::Now);
     }
-    let valid = match validate(deployment) {
-        Ok(valid) => valid,
+    let (valid, problems) = match followed::followed(deployment, &status, observed) {
+        Ok(followed) => followed,
         Err(problems) => return refuse(deployment, &status, observed, &problems, memory, now),
     };
-    let view = match View::new(deployment, &valid, &status, observed, memory, now) {
-        Ok(view) => view,
-        Err(problem) => return refuse(deployment, &status, observed, &[problem], memory, now),
-    };
+    let view = View::new(deployment, &valid, &problems, &status, observed, memory, now);
     let judgement = judge::judge(&view);
     if judgement.is_news {
         return view.say(&judgement);
@@ -68,7 +66,7 @@ pub fn decide(
     plan
 }
 
-/// A plan that only says what is wrong with the spec.
+/// A plan that only says what is wrong with the spec: there is nothing that could be followed instead.
 fn refuse(
     deployment: &ModelDeployment,
     old: &ModelDeploymentStatus,
@@ -81,9 +79,9 @@ fn refuse(
     let situation = Situation::new(State::Invalid, told(problems));
     let seen = seen(deployment, now);
     describe(&mut new, &situation, seen);
-    // What serves goes on, or does not.
+    // There may be pods whose record somebody has deleted.
     let wanted: i32 = observed.deployments.iter().map(|child| child.wanted).sum();
-    let serving: i32 = observed.deployments.iter().map(|child| child.available).sum();
+    let serving: i32 = observed.deployments.iter().map(|child| child.ready).sum();
     new.available_replicas = Some(serving);
     new.summary = Some(format!("{serving}/{wanted}"));
     let is_asleep = wanted == 0 && !observed.deployments.is_empty();

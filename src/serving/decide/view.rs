@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::followed::number_of_spec;
 use super::judge::Judgement;
 use super::{seen, urgency};
 use crate::api::{ModelDeployment, ModelDeploymentStatus};
@@ -21,7 +22,10 @@ use crate::serving::validate::ValidDeployment;
 /// What the steps of a decision look at.
 pub(super) struct View<'a> {
     pub(super) deployment: &'a ModelDeployment,
+    /// What is followed.
     pub(super) valid: &'a ValidDeployment,
+    /// What is wrong with the spec, if it is not all that is followed.
+    pub(super) problems: &'a [Problem],
     pub(super) status: &'a ModelDeploymentStatus,
     pub(super) observed: &'a Observed,
     pub(super) memory: &'a Memory,
@@ -44,17 +48,17 @@ pub(super) struct Revision<'a> {
 }
 
 impl Revision<'_> {
-    fn hash(&self) -> Option<&str> {
-        let record = self.record.map(|record| record.hash.as_str());
-        record.or(self.deployment.map(|deployment| deployment.hash.as_str()))
-    }
-
     /// Pods that it should have.
     pub(super) fn wanted(&self) -> i32 {
         self.deployment.map_or(0, |deployment| deployment.wanted)
     }
 
     /// Pods of it that serve.
+    pub(super) fn ready(&self) -> i32 {
+        self.deployment.map_or(0, |deployment| deployment.ready)
+    }
+
+    /// Pods of it that have served for `minReadySeconds`.
     pub(super) fn available(&self) -> i32 {
         self.deployment.map_or(0, |deployment| deployment.available)
     }
@@ -72,17 +76,15 @@ impl Revision<'_> {
 
 impl<'a> View<'a> {
     /// Sorts out the revisions, and finds the one that is asked for.
-    ///
-    /// # Errors
-    /// An undo to a revision that is gone, or to what the spec says anyway.
     pub(super) fn new(
         deployment: &'a ModelDeployment,
         valid: &'a ValidDeployment,
+        problems: &'a [Problem],
         status: &'a ModelDeploymentStatus,
         observed: &'a Observed,
         memory: &'a Memory,
         now: Timestamp,
-    ) -> Result<Self, Problem> {
+    ) -> Self {
         let mut revisions: BTreeMap<i64, Revision> = BTreeMap::new();
         for record in &observed.revisions {
             revisions.entry(record.number).or_default().record = Some(record);
@@ -90,16 +92,11 @@ impl<'a> View<'a> {
         for child in &observed.deployments {
             revisions.entry(child.revision).or_default().deployment = Some(child);
         }
-        let hash = valid.content.hash();
-        let with_hash = |(number, revision): (&i64, &Revision)| (revision.hash() == Some(&hash)).then_some(*number);
-        let of_spec = revisions.iter().filter_map(with_hash).next_back();
+        let of_spec = number_of_spec(valid, observed);
         let highest = revisions.keys().last().copied().max(status.latest_revision).unwrap_or(0);
-        let asked = match valid.undo_to {
-            None => of_spec.unwrap_or(highest + 1),
-            Some(number) => undone(number, of_spec, &revisions)?,
-        };
+        let asked = valid.undo_to.or(of_spec).unwrap_or(highest.saturating_add(1));
         let stable = status.stable_revision.filter(|number| revisions.contains_key(number));
-        Ok(View { deployment, valid, status, observed, memory, now, revisions, of_spec, asked, stable })
+        View { deployment, valid, problems, status, observed, memory, now, revisions, of_spec, asked, stable }
     }
 
     /// A revision; one that is not there yet has nothing.
@@ -127,7 +124,7 @@ impl<'a> View<'a> {
 
     /// Pods of all revisions that serve.
     pub(super) fn serving(&self) -> i32 {
-        self.revisions.values().map(Revision::available).sum()
+        self.revisions.values().map(Revision::ready).sum()
     }
 
     /// Name of a revision's record and Deployment.
@@ -159,23 +156,4 @@ impl<'a> View<'a> {
         let claim = self.memory.claim_due_at();
         Plan::status_only(new, publish).waking_at(judgement.deadline).waking_at(claim)
     }
-}
-
-/// The revision that an undo leads to.
-fn undone(number: i64, of_spec: Option<i64>, revisions: &BTreeMap<i64, Revision>) -> Result<i64, Problem> {
-    const FIELD: &str = "spec.rollout.undoTo";
-    if of_spec == Some(number) {
-        let remedy = "it is what model and template say anyway: remove undoTo";
-        return Err(Problem::new(FIELD, number, remedy));
-    }
-    let kept = |(number, revision): (&i64, &Revision)| revision.record.map(|_| number.to_string());
-    if revisions.get(&number).is_some_and(|revision| revision.record.is_some()) {
-        return Ok(number);
-    }
-    let kept: Vec<String> = revisions.iter().filter_map(kept).collect();
-    let remedy = match kept.is_empty() {
-        true => "no revision is kept yet: remove undoTo".to_owned(),
-        false => format!("it is not kept: name one of {}, or remove undoTo", kept.join(", ")),
-    };
-    Err(Problem::new(FIELD, number, &remedy))
 }

@@ -5,21 +5,28 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::judge::Judgement;
 use super::view::View;
 use crate::api::conditions::{self, Seen};
-use crate::api::{ModelDeploymentStatus, RevisionStatus};
+use crate::api::{MAX_LISTED_REVISIONS, ModelDeploymentStatus, RevisionStatus};
 use crate::cluster::port::Resource;
+use crate::cluster::problem::told;
 use crate::cluster::refusal::{Refusal, RefusalKind};
 use crate::names;
 use crate::serving::observe::ClaimFacts;
-use crate::serving::status::{CLAIM_NOT_SHAREABLE, Situation, State, describe, describe_available, pods};
+use crate::serving::status::{
+    CLAIM_NOT_SHAREABLE, REVISION_CHANGED, Situation, State, describe, describe_available, pods,
+};
 
 /// Access modes with which a claim can be mounted on one node only.
 const EXCLUSIVE: [&str; 2] = ["ReadWriteOnce", "ReadWriteOncePod"];
 
 impl View<'_> {
-    /// What the apiserver would not create, if that still stands in the way of this generation.
-    pub(super) fn refusal(&self) -> Option<&Refusal> {
-        let refusal = self.memory.writes.refusal.as_ref();
-        refusal.filter(|refusal| refusal.holds_for(self.deployment.metadata.generation))
+    /// What the apiserver would not create or change, as far as that still stands in the way of this generation.
+    pub(super) fn refusals(&self) -> impl Iterator<Item = &Refusal> {
+        self.memory.refusals().filter(|refusal| refusal.holds_for(self.deployment.metadata.generation))
+    }
+
+    /// Whether the claim of the model that is asked for does not exist.
+    pub(super) fn misses_claim(&self) -> bool {
+        self.claim().is_some_and(|claim| !claim.exists)
     }
 
     /// Whether a child was created that no cache shows yet.
@@ -44,8 +51,14 @@ pub(super) fn status(view: &View, judgement: &Judgement, seen: Seen) -> (ModelDe
     new.revision = Some(view.asked);
     new.stable_revision = judgement.stable;
     new.latest_revision = latest;
-    new.url = Some(format!("http://{}.{}.svc", valid.name, valid.namespace));
-    new.replicas = Some(view.revisions.values().map(super::view::Revision::staying).sum());
+    let has_service = view.observed.route.is_some() || view.has_created(Resource::Service, &valid.name);
+    new.url = has_service.then(|| format!("http://{}.{}.svc", valid.name, valid.namespace));
+    // A HorizontalPodAutoscaler takes this number for what it had asked for: within its tolerance it asks for the same
+    // again, and of an external metric's average it divides by it. Pods of a surge are not its own; its selector finds
+    // them nevertheless, and the load that they carry.
+    // https://github.com/kubernetes/kubernetes/blob/v1.35.0/pkg/controller/podautoscaler/replica_calculator.go
+    let staying: i32 = view.revisions.values().map(super::view::Revision::staying).sum();
+    new.replicas = Some(staying.min(valid.replicas));
     new.available_replicas = Some(serving);
     new.summary = Some(format!("{serving}/{}", valid.replicas));
     let incarnation = names::incarnation(&valid.uid);
@@ -59,6 +72,7 @@ pub(super) fn status(view: &View, judgement: &Judgement, seen: Seen) -> (ModelDe
     describe(&mut new, &situation, seen);
     describe_available(&mut new, serving, valid.fewest_available(), seen);
     warn_of_claim(view, &mut new, seen);
+    warn_of_change(view, &mut new, seen);
     (new, situation.state)
 }
 
@@ -71,16 +85,21 @@ fn history(view: &View) -> Vec<RevisionStatus> {
             created: Time(record.created),
             change: Some(record.change.clone()).filter(|change| !change.is_empty()),
             replicas: revision.staying(),
-            available_replicas: revision.available(),
+            available_replicas: revision.ready(),
         })
     };
-    view.revisions.iter().filter_map(told).collect()
+    let mut listed: Vec<RevisionStatus> =
+        view.revisions.iter().rev().filter_map(told).take(MAX_LISTED_REVISIONS).collect();
+    listed.reverse();
+    listed
 }
 
 fn situation(view: &View, judgement: &Judgement) -> Situation {
-    if let Some(refusal) = view.refusal() {
-        let stalled = stalled_before(view).filter(|_| refusal.kind == RefusalKind::Unanswered);
-        return stalled.unwrap_or_else(|| Situation::new(State::of_refusal(refusal.kind), refusal.told("")));
+    if !view.problems.is_empty() {
+        return Situation::new(State::Invalid, told(view.problems));
+    }
+    if let Some(situation) = refused(view) {
+        return situation;
     }
     let replicas = view.valid.replicas;
     if judgement.is_complete {
@@ -94,11 +113,12 @@ fn situation(view: &View, judgement: &Judgement) -> Situation {
         if let Some(trouble) = &judgement.trouble {
             stable.push_str(&format!(" ({})", trouble.words));
         }
-        let message = format!(
-            "revision {} was given up: {failed}; {stable}; change model or template, an annotation for instance, to try \
-             again",
-            view.asked
-        );
+        let change = "change model or template, an annotation for instance, to try again";
+        let remedy = match judgement.deadline {
+            Some(at) => format!("it is tried again at {at:.0}; {change} before"),
+            None => change.to_owned(),
+        };
+        let message = format!("revision {} was given up: {failed}; {stable}; {remedy}", view.asked);
         return Situation::new(State::RolloutFailed, message);
     }
     let (state, what) = on_its_way(view, judgement);
@@ -107,6 +127,14 @@ fn situation(view: &View, judgement: &Judgement) -> Situation {
         false => what,
     };
     Situation { state, message, overdue: judgement.is_overdue }
+}
+
+/// What the apiserver refuses. One that has to be dealt with by a person comes first; then the first that was met.
+fn refused(view: &View) -> Option<Situation> {
+    let stalls = |refusal: &&Refusal| matches!(refusal.kind, RefusalKind::Content | RefusalKind::Foreign);
+    let refusal = view.refusals().find(stalls).or_else(|| view.refusals().next())?;
+    let stalled = stalled_before(view).filter(|_| refusal.kind == RefusalKind::Unanswered);
+    Some(stalled.unwrap_or_else(|| Situation::new(State::of_refusal(refusal.kind), refusal.told(""))))
 }
 
 /// What this generation is stalled by, as far as its status says: no answer does not make it any better.
@@ -120,7 +148,7 @@ fn stalled_before(view: &View) -> Option<Situation> {
 fn on_its_way(view: &View, judgement: &Judgement) -> (State, String) {
     let heading = judgement.heading;
     let replaced = view.stable.filter(|stable| *stable != view.asked);
-    if let Some(claim) = view.claim().filter(|claim| !claim.exists) {
+    if let Some(claim) = view.claim().filter(|_| view.misses_claim()) {
         let uri = view.content(view.asked).and_then(|content| content.source).map(|source| source.uri);
         let message = format!(
             "spec.model.uri: {}: there is no PersistentVolumeClaim {} in namespace {}: make it, or name another",
@@ -138,21 +166,30 @@ fn on_its_way(view: &View, judgement: &Judgement) -> (State, String) {
         let message = with_stable(view, format!("{prefix}{}", trouble.words));
         return (State::of_trouble(trouble.kind), message);
     }
-    let serving = view.revision(view.asked).available();
-    let counts = format!("{serving} of {} {} serve", view.valid.replicas, pods(view.valid.replicas));
+    let counts = counts(view);
     let others: Vec<String> = (view.revisions.iter())
         .filter(|(number, revision)| **number != view.asked && revision.wanted() > 0)
         .map(|(number, _)| number.to_string())
         .collect();
     match replaced.map(|stable| stable.to_string()).or_else(|| others.first().cloned()) {
         Some(other) if heading == view.asked => {
-            (State::RollingOut, format!("revision {} replaces {other}: {counts} it{}", view.asked, undo_note(view)))
+            (State::RollingOut, format!("revision {} replaces {other}: {counts}{}", view.asked, undo_note(view)))
         }
         Some(other) => {
             (State::RollingOut, format!("revision {other} is restored before revision {} begins", view.asked))
         }
         None if view.stable == Some(view.asked) => (State::Scaling, counts),
         None => (State::Starting, counts),
+    }
+}
+
+/// How many pods of what is asked for serve, and whether they have done so for long enough.
+fn counts(view: &View) -> String {
+    let (asked, replicas) = (view.revision(view.asked), view.valid.replicas);
+    let counts = format!("{} of {replicas} {} serve", asked.ready(), pods(replicas));
+    match asked.ready() >= replicas && asked.available() < replicas {
+        true => format!("{counts}, not yet all of them for {}s (minReadySeconds)", view.valid.min_ready),
+        false => counts,
     }
 }
 
@@ -165,6 +202,9 @@ fn all_serve(replicas: i32, revision: i64) -> String {
 
 fn undo_note(view: &View) -> String {
     match view.valid.undo_to {
+        Some(number) if view.of_spec == Some(number) => {
+            " (rollout.undoTo; model and template say the same by now: remove it)".to_owned()
+        }
         Some(_) => " (rollout.undoTo; remove it to serve what model and template say)".to_owned(),
         None => String::new(),
     }
@@ -180,7 +220,7 @@ fn with_stable(view: &View, message: String) -> String {
 
 fn serves(view: &View, revision: i64) -> String {
     let replicas = view.valid.replicas;
-    format!("revision {revision} serves with {} of {replicas} {}", view.revision(revision).available(), pods(replicas))
+    format!("revision {revision} serves with {} of {replicas} {}", view.revision(revision).ready(), pods(replicas))
 }
 
 /// Warns when the model's claim cannot be mounted wherever a replica may be placed. What was said stays until the claim
@@ -210,4 +250,24 @@ fn warn_of_claim(view: &View, status: &mut ModelDeploymentStatus, seen: Seen) {
         claim.name
     );
     conditions::set(&mut status.conditions, CLAIM_NOT_SHAREABLE, true, "ReadWriteOnce", &message, seen);
+}
+
+/// Warns when the template of a revision's Deployment was changed after it was made: its pods may run something else than
+/// the revision says. The policy `trainyard-revisions` refuses such changes, where it is installed; a cluster's policies
+/// that edit templates are not held up by it.
+fn warn_of_change(view: &View, status: &mut ModelDeploymentStatus, seen: Seen) {
+    let is_changed = |(_, revision): &(&i64, &super::view::Revision)| {
+        revision.deployment.is_some_and(|deployment| deployment.was_changed && deployment.wanted > 0)
+    };
+    let numbers: Vec<String> = view.revisions.iter().filter(is_changed).map(|(number, _)| number.to_string()).collect();
+    let Some(first) = view.revisions.iter().find(is_changed).map(|(number, _)| view.revision_name(*number)) else {
+        conditions::remove(&mut status.conditions, REVISION_CHANGED);
+        return;
+    };
+    let message = format!(
+        "the pod template of revision {} was changed in its Deployment ({first}) after it was made: its pods may not run \
+         what the revision says; change an annotation of the template to replace them with a new revision",
+        numbers.join(", ")
+    );
+    conditions::set(&mut status.conditions, REVISION_CHANGED, true, "TemplateChanged", &message, seen);
 }

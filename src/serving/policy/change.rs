@@ -1,12 +1,15 @@
 //! What changed from one revision to the next, for a person.
+//!
+//! Templates are the user's: the comparison takes one pass over both, lists item by item, and stops when enough was found.
 
-use json_patch::PatchOperation;
 use serde_json::Value;
 
 use crate::text::shorten;
 
 /// Most fields that are named.
 const MOST_FIELDS: usize = 8;
+/// Most differences that are counted.
+const MOST_COUNTED: usize = 100;
 /// Longest value that is quoted, in bytes.
 const LONGEST_VALUE: usize = 60;
 /// Longest account, in bytes; fifty of them stand in a status.
@@ -14,57 +17,87 @@ const LONGEST: usize = 512;
 
 /// Names each field that differs, with what it was and is: `template.spec.containers[0].image: a:1 -> a:2`.
 pub fn change(old: &Value, new: &Value) -> String {
-    let mut pointers: Vec<String> = Vec::new();
-    for operation in &json_patch::diff(old, new).0 {
-        let pointer = whole(operation, old, new);
-        if !pointers.contains(&pointer) {
-            pointers.push(pointer);
-        }
-    }
-    let mut told: Vec<String> = pointers.iter().take(MOST_FIELDS).map(|pointer| tell(pointer, old, new)).collect();
-    if let Some(more) = pointers.len().checked_sub(MOST_FIELDS).filter(|more| *more > 0) {
-        told.push(format!("and {more} more"));
+    let mut differences = Differences::default();
+    differences.collect(&mut String::new(), Some(old), Some(new));
+    let Differences { mut told, count } = differences;
+    match count.checked_sub(told.len()) {
+        Some(more) if more > 0 && count == MOST_COUNTED => told.push(format!("and at least {more} more")),
+        Some(more) if more > 0 => told.push(format!("and {more} more")),
+        _ => {}
     }
     shorten(&told.join("; "), LONGEST).to_owned()
 }
 
-/// The field that an operation changes; a command is one field, however many of its words differ.
-fn whole(operation: &PatchOperation, old: &Value, new: &Value) -> String {
-    let pointer = operation.path().to_string();
-    let words = |value: Option<&Value>| {
-        value
-            .and_then(Value::as_array)
-            .is_some_and(|list| list.iter().all(|item| !item.is_object() && !item.is_array()))
-    };
-    match pointer.rsplit_once('/') {
-        Some((list, _)) if words(old.pointer(list)) && words(new.pointer(list)) => list.to_owned(),
-        _ => pointer,
+/// What was found so far.
+#[derive(Default)]
+struct Differences {
+    /// The first of them, in words.
+    told: Vec<String>,
+    /// All of them.
+    count: usize,
+}
+
+impl Differences {
+    /// Adds the fields below `path` that differ. A list of words, a command for instance, is one field.
+    fn collect(&mut self, path: &mut String, old: Option<&Value>, new: Option<&Value>) {
+        if self.count >= MOST_COUNTED {
+            return;
+        }
+        match (old, new) {
+            (Some(Value::Object(was)), Some(Value::Object(is))) => {
+                let added = is.iter().filter(|(key, _)| !was.contains_key(*key));
+                let kept = was.iter().map(|(key, value)| (key, Some(value), is.get(key)));
+                for (key, was, is) in kept.chain(added.map(|(key, value)| (key, None, Some(value)))) {
+                    self.descend(path, &field(key, path.is_empty()), was, is);
+                }
+            }
+            (Some(Value::Array(was)), Some(Value::Array(is))) if !(are_words(was) && are_words(is)) => {
+                for index in 0..was.len().max(is.len()) {
+                    if self.count >= MOST_COUNTED {
+                        return;
+                    }
+                    self.descend(path, &format!("[{index}]"), was.get(index), is.get(index));
+                }
+            }
+            (was, is) if was != is => {
+                self.count += 1;
+                if self.told.len() < MOST_FIELDS {
+                    self.told.push(tell(path, was, is));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn descend(&mut self, path: &mut String, step: &str, old: Option<&Value>, new: Option<&Value>) {
+        let length = path.len();
+        path.push_str(step);
+        self.collect(path, old, new);
+        path.truncate(length);
     }
 }
 
-fn tell(pointer: &str, old: &Value, new: &Value) -> String {
-    let field = field(pointer);
-    match (old.pointer(pointer).map(value), new.pointer(pointer).map(value)) {
+fn are_words(list: &[Value]) -> bool {
+    list.iter().all(|item| !item.is_object() && !item.is_array())
+}
+
+fn tell(field: &str, old: Option<&Value>, new: Option<&Value>) -> String {
+    match (old.map(value), new.map(value)) {
         (Some(was), Some(is)) => format!("{field}: {was} -> {is}"),
         (Some(was), None) => format!("{field} removed (was {was})"),
         (None, Some(is)) => format!("{field} added: {is}"),
-        (None, None) => field,
+        (None, None) => field.to_owned(),
     }
 }
 
-/// A JSON pointer (RFC 6901) as people write paths.
-fn field(pointer: &str) -> String {
-    let mut path = String::new();
-    for step in pointer.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~")) {
-        let is_index = step.chars().all(|c| c.is_ascii_digit());
-        if is_index || step.contains(['/', '.']) {
-            path.push_str(&format!("[{step}]"));
-        } else {
-            path.push_str(if path.is_empty() { "" } else { "." });
-            path.push_str(&step);
-        }
+/// A key as people write it within a path.
+fn field(key: &str, is_first: bool) -> String {
+    let key_shown = shorten(key, LONGEST_VALUE);
+    match (key.contains(['/', '.']), is_first) {
+        (true, _) => format!("[{key_shown}]"),
+        (false, true) => key_shown.to_owned(),
+        (false, false) => format!(".{key_shown}"),
     }
-    path
 }
 
 fn value(value: &Value) -> String {
@@ -109,5 +142,19 @@ mod tests {
         let many: Value = (0..20).map(|n| (format!("f{n:02}"), json!(n))).collect::<serde_json::Map<_, _>>().into();
         assert!(change(&json!({}), &many).ends_with("and 12 more"));
         assert!(change(&json!({"a": "x".repeat(5_000)}), &json!({"a": 1})).len() < 200);
+    }
+
+    /// As many words as fit into a template, and as many objects: each pair of items is looked at once, and no more than
+    /// enough. A comparison of all pairs would take minutes here.
+    #[test]
+    fn long_lists_are_compared_in_one_pass() {
+        let words = |word: &str| json!({"args": vec![word; 200_000]});
+        let told = change(&words("a"), &words("b"));
+        assert!(told.starts_with(r#"args: ["a","a""#) && told.len() <= LONGEST, "{told}");
+        let items = |value: i32| json!({"env": vec![json!({"name": "n", "value": value}); 100_000]});
+        let told = change(&items(1), &items(2));
+        assert!(told.starts_with("env[0].value: 1 -> 2; ") && told.ends_with("and at least 92 more"), "{told}");
+        let longer = change(&json!({"env": [{"name": "a"}]}), &json!({"env": [{"name": "a"}, {"name": "b"}]}));
+        assert_eq!(longer, r#"env[1] added: {"name":"b"}"#);
     }
 }

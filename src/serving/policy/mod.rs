@@ -3,5 +3,6 @@
 pub mod change;
 pub mod history;
 pub mod progress;
+pub mod retry;
 pub mod share;
 pub mod trouble;

@@ -35,8 +35,6 @@ pub struct Count {
     pub counting: Option<i64>,
     /// Steps that those have taken.
     pub steps: i32,
-    /// Whether more is expected of those pods, and not of us.
-    pub is_expected: bool,
     /// Whether the spec was edited, its replicas for instance, or there are no pods yet: steps are then counted anew, while
     /// the time of the last progress stays. An autoscaler must not put off the deadline for ever.
     pub is_anew: bool,
@@ -45,7 +43,7 @@ pub struct Count {
 /// The record of a rollout, brought up to date: begun now if it is another revision's or another revision's pods are
 /// counted, come further if more steps were taken than ever before.
 pub fn record(old: Option<&RolloutStatus>, count: Count, now: Timestamp) -> RolloutStatus {
-    let Count { revision, counting, steps, is_expected, is_anew } = count;
+    let Count { revision, counting, steps, is_anew } = count;
     let now = Time(whole_second(now));
     let mut new = match old.filter(|old| old.revision == revision) {
         Some(old) => old.clone(),
@@ -60,8 +58,9 @@ pub fn record(old: Option<&RolloutStatus>, count: Count, now: Timestamp) -> Roll
     };
     if new.counting != counting {
         (new.counting, new.progress, new.progress_time) = (counting, steps, now);
-    } else if steps > new.progress || !is_expected && counting.is_some() {
-        (new.progress, new.progress_time) = (new.progress.max(steps), now);
+    } else if steps > new.progress {
+        // Readiness that comes and goes never gets further than it was.
+        (new.progress, new.progress_time) = (steps, now);
     } else {
         // A clock that was set back must not hold the deadline up.
         new.progress_time = new.progress_time.min(now);
@@ -113,7 +112,7 @@ mod tests {
 
     #[test]
     fn only_what_was_never_reached_before_is_progress() {
-        let count = |steps| Count { revision: 2, counting: Some(2), steps, is_expected: true, is_anew: false };
+        let count = |steps| Count { revision: 2, counting: Some(2), steps, is_anew: false };
         let first = record(None, count(1), at(10));
         assert_eq!((first.progress, first.progress_time.0), (1, at(10)));
         let further = record(Some(&first), count(3), at(20));
@@ -130,14 +129,22 @@ mod tests {
 
     #[test]
     fn the_time_of_others_does_not_count() {
-        let count = Count { revision: 2, counting: Some(1), steps: 12, is_expected: true, is_anew: false };
+        let count = Count { revision: 2, counting: Some(1), steps: 12, is_anew: false };
         let restoring = record(None, count, at(10));
         let begun = record(Some(&restoring), Count { counting: Some(2), steps: 0, ..count }, at(500));
         assert_eq!((begun.progress, begun.progress_time.0), (0, at(500)), "the stable one was restored first");
-        let ours = record(Some(&begun), Count { counting: Some(2), steps: 0, is_expected: false, ..count }, at(900));
-        assert_eq!(ours.progress_time.0, at(900), "its pods serve: the next move is the operator's");
-        let none = record(Some(&begun), Count { counting: None, steps: 0, is_expected: false, ..count }, at(901));
-        let still = record(Some(&none), Count { counting: None, steps: 0, is_expected: false, ..count }, at(999));
+        let none = record(Some(&begun), Count { counting: None, steps: 0, ..count }, at(901));
+        let still = record(Some(&none), Count { counting: None, steps: 0, ..count }, at(999));
         assert_eq!(still, none, "what waits for a Deployment is not written again and again");
+    }
+
+    #[test]
+    fn readiness_that_comes_and_goes_is_no_progress() {
+        let count = |steps| Count { revision: 2, counting: Some(2), steps, is_anew: false };
+        let mut rollout = record(None, count(5), at(0));
+        for second in 1..100 {
+            rollout = record(Some(&rollout), count(3 + i32::try_from(second % 3).unwrap()), at(second));
+        }
+        assert_eq!(rollout.progress_time.0, at(0));
     }
 }

@@ -28,6 +28,14 @@ pub(super) fn set_image(id: &ObjectId, image: &'static str) -> Action {
     })
 }
 
+/// A user takes away the ports of the container that serves, which makes the spec invalid, or gives them back.
+pub(super) fn set_ports(id: &ObjectId, has_ports: bool) -> Action {
+    Action::edit(&format!("set ports: {has_ports}"), id, move |spec| {
+        let ports = if has_ports { json!([{ "containerPort": 8080 }]) } else { json!([]) };
+        spec["template"]["spec"]["containers"][0]["ports"] = ports;
+    })
+}
+
 /// A user deletes the n-th pod of a ModelDeployment, in order of name, if there are so many.
 pub(super) fn delete_nth_pod(id: &ObjectId, nth: usize) -> Action {
     let id = id.clone();
@@ -57,6 +65,16 @@ pub(super) fn scale_nth_deployment(id: &ObjectId, nth: usize, replicas: u32) -> 
     Action::deed(format!("scale Deployment {nth} of {id} to {replicas}"), move |world| {
         if let Some(child) = nth_child(world, &id, Resource::Deployment, nth) {
             world.update_spec(&child, |spec| spec["replicas"] = replicas.into());
+        }
+    })
+}
+
+/// Somebody, or a policy of the cluster, changes the template of the n-th Deployment.
+pub(super) fn mutate_nth_deployment(id: &ObjectId, nth: usize) -> Action {
+    let id = id.clone();
+    Action::deed(format!("change the template of Deployment {nth} of {id}"), move |world| {
+        if let Some(child) = nth_child(world, &id, Resource::Deployment, nth) {
+            world.update_spec(&child, |spec| spec["template"]["metadata"]["labels"]["cost-center"] = "ml".into());
         }
     })
 }

@@ -15,6 +15,8 @@ pub(crate) enum Character {
     Slow,
     /// Ready within seconds; loses its readiness for a while now and then.
     Flaky,
+    /// Ready for a few seconds again and again, never for as long as it takes to count.
+    Flapping,
     /// Its container ends again and again, and is never ready.
     Crashing,
     /// Its image cannot be pulled.
@@ -30,6 +32,7 @@ impl Character {
         match word {
             "slow" => Character::Slow,
             "flaky" => Character::Flaky,
+            "flaps" => Character::Flapping,
             "crashes" => Character::Crashing,
             "unpullable" => Character::Unpullable,
             "unschedulable" => Character::Unschedulable,
@@ -100,9 +103,15 @@ impl Odds {
     /// Writes one pod's life.
     pub(crate) fn draw(&self, character: Character, dice: &mut Dice) -> Behaviour {
         let most_until_ready = if character == Character::Slow { 400_000 } else { 8_000 };
-        let most_between_relapses = if character == Character::Flaky { 200_000 } else { 20_000 };
+        let most_between_relapses = match character {
+            Character::Flaky => 200_000,
+            Character::Flapping => 8_000,
+            _ => 20_000,
+        };
+        let most_until_recovered = if character == Character::Flapping { 5_000 } else { 45_000 };
         let relapses = match character {
             Character::Flaky => dice.random_range(0..=2),
+            Character::Flapping => dice.random_range(5..=20),
             Character::Crashing => dice.random_range(1..=3),
             _ => 0,
         };
@@ -116,7 +125,7 @@ impl Odds {
             ready_after: up_to_millis(dice, most_until_ready),
             relapses,
             relapses_after: up_to_millis(dice, most_between_relapses),
-            recovers_after: up_to_millis(dice, 45_000),
+            recovers_after: up_to_millis(dice, most_until_recovered),
             thrown_out_after: thrown_out.then_some(thrown_out_after),
             stops_after: up_to_millis(dice, 30_000),
         }

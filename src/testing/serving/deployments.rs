@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rand::RngExt;
 use serde_json::{Value, json};
 
@@ -22,6 +22,8 @@ struct Task {
     status_due: Option<Timestamp>,
     /// The generation whose pods were last looked after.
     synced: u64,
+    /// The template of its pods, and how many it has had.
+    template: (Value, u32),
     /// Why pods could not be made, in the apiserver's words.
     refused: Option<&'static str>,
 }
@@ -34,6 +36,8 @@ pub(super) struct Deployments {
     looked_at: Option<usize>,
     /// By the UID of the ReplicaSet.
     tasks: BTreeMap<String, Task>,
+    /// Since when each pod is ready, by its UID.
+    ready_since: BTreeMap<String, Timestamp>,
 }
 
 /// What pods are refused with.
@@ -42,7 +46,13 @@ const REFUSAL: &str = "pods \"p\" is forbidden: exceeded quota: team, requested:
 impl Deployments {
     /// A controller with lags of its own.
     pub(super) fn new(seed: u64) -> Self {
-        Deployments { dice: dice(seed, "deployments"), seen: (0, 0), looked_at: None, tasks: BTreeMap::new() }
+        Deployments {
+            dice: dice(seed, "deployments"),
+            seen: (0, 0),
+            looked_at: None,
+            tasks: BTreeMap::new(),
+            ready_since: BTreeMap::new(),
+        }
     }
 
     /// When there is something to do next.
@@ -63,7 +73,7 @@ impl Deployments {
         if is_due(task.sync_due) {
             task.sync(world, &mut self.dice);
         } else {
-            task.write_status(world);
+            task.write_status(world, &self.ready_since);
         }
         true
     }
@@ -82,7 +92,8 @@ impl Deployments {
                 self.tasks.remove(&replica_set);
             } else if change.by != Actor::Controllers {
                 let id = change.id.clone();
-                let new = Task { id, sync_due: None, status_due: None, synced: 0, refused: None };
+                let template = (change.object["spec"]["template"].clone(), 1);
+                let new = Task { id, sync_due: None, status_due: None, synced: 0, template, refused: None };
                 let task = self.tasks.entry(replica_set).or_insert(new);
                 task.sync_due = Some(change.at + up_to_millis(&mut self.dice, 1_000));
             }
@@ -90,6 +101,12 @@ impl Deployments {
         let changes = world.feed(Resource::Pod, self.seen.1, usize::MAX);
         self.seen.1 += changes.len();
         for change in changes {
+            let uid = json::uid(&change.object).to_owned();
+            if !change.removed && json::condition_is_true(&change.object, "Ready") {
+                self.ready_since.entry(uid).or_insert(change.at);
+            } else {
+                self.ready_since.remove(&uid);
+            }
             let replica_set = json::controller_uid(&change.object).unwrap_or_default();
             let Some(task) = self.tasks.get_mut(replica_set) else { continue };
             task.sync_due.get_or_insert(change.at + up_to_millis(&mut self.dice, 1_000));
@@ -113,6 +130,9 @@ impl Task {
         };
         self.synced = json::number(&deployment, "/metadata/generation").unwrap_or(0);
         self.status_due.get_or_insert(world.now() + up_to_millis(dice, 1_500));
+        if self.template.0 != deployment["spec"]["template"] {
+            self.template = (deployment["spec"]["template"].clone(), self.template.1 + 1);
+        }
         let wanted = json::number(&deployment, "/spec/replicas").unwrap_or(1) as usize;
         let mut pods = active_pods(world, &deployment);
         if pods.len() > wanted {
@@ -147,15 +167,22 @@ impl Task {
     }
 
     /// Counts the pods as they are, and says so.
-    fn write_status(&mut self, world: &World) {
+    fn write_status(&mut self, world: &World, ready_since: &BTreeMap<String, Timestamp>) {
         self.status_due = None;
         let Some(deployment) = world.get(&self.id) else { return };
         let pods = active_pods(world, &deployment);
         let ready = pods.iter().filter(|(_, pod)| json::condition_is_true(pod, "Ready")).count();
+        let seconds =
+            json::number(&deployment, "/spec/minReadySeconds").and_then(|seconds| i64::try_from(seconds).ok());
+        let patience = SignedDuration::from_secs(seconds.unwrap_or(0));
+        let proven_at = |pod: &Value| ready_since.get(json::uid(pod)).map(|since| *since + patience);
+        let proven: Vec<Timestamp> = pods.iter().filter_map(|(_, pod)| proven_at(pod)).collect();
+        let available = proven.iter().filter(|at| **at <= world.now()).count();
+        self.status_due = proven.into_iter().filter(|at| *at > world.now()).min();
         let mut status = json!({ "observedGeneration": self.synced });
         // Counts of zero are left out, as Kubernetes does.
         let counts = [("replicas", pods.len()), ("updatedReplicas", pods.len())];
-        for (field, count) in counts.into_iter().chain([("readyReplicas", ready), ("availableReplicas", ready)]) {
+        for (field, count) in counts.into_iter().chain([("readyReplicas", ready), ("availableReplicas", available)]) {
             if count > 0 {
                 status[field] = count.into();
             }
@@ -165,7 +192,11 @@ impl Task {
                 json!({ "type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": message });
             status["conditions"] = json!([condition]);
         }
-        world.change(Actor::Controllers, &self.id, |deployment| deployment["status"] = status);
+        let templates = self.template.1.to_string();
+        world.change(Actor::Controllers, &self.id, |deployment| {
+            deployment["metadata"]["annotations"]["deployment.kubernetes.io/revision"] = templates.into();
+            deployment["status"] = status;
+        });
     }
 }
 

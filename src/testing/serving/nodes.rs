@@ -173,6 +173,7 @@ impl Nodes {
                 change(&mut |pod| pod_status::restarted(pod, now));
                 (Stage::Started, Some(behaviour.relapses_after))
             }
+            (Stage::Started, Character::Flapping) if course.relapses >= behaviour.relapses => (Stage::Down, None),
             (Stage::Started | Stage::Down, _) => {
                 change(&mut |pod| pod_status::set_ready(pod, true, now));
                 let first = course.relapses == 0;

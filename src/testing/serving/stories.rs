@@ -49,6 +49,7 @@ impl Menu {
                 "example/good:3",
                 "example/slow:4",
                 "example/flaky:5",
+                "example/flaps:9",
                 "example/crashes:6",
                 "example/unpullable:7",
                 "example/unschedulable:8",
@@ -199,6 +200,7 @@ fn edits(dice: &mut Dice, menu: &Menu, id: &ObjectId, begin: SignedDuration) -> 
         let edit = match dice.random_range(0..10) {
             0..5 => acts::set_image(id, image(dice, menu)),
             5..7 => acts::set(id, "/replicas", dice.random_range(0..=menu.most_replicas)),
+            8 if menu.settings && dice.random_bool(0.4) => acts::set_ports(id, dice.random_bool(0.5)),
             7 if menu.models => {
                 acts::set(id, "/model", if dice.random_bool(0.3) { Value::Null } else { json!({ "uri": model(dice) }) })
             }
@@ -218,7 +220,12 @@ fn edits(dice: &mut Dice, menu: &Menu, id: &ObjectId, begin: SignedDuration) -> 
 }
 
 fn setting(dice: &mut Dice, id: &ObjectId) -> Action {
-    match dice.random_range(0..3) {
+    match dice.random_range(0..4) {
+        3 => acts::set(
+            id,
+            "/rollout/minReadySeconds",
+            [json!(0), json!(20), Value::Null][dice.random_range(0..3)].clone(),
+        ),
         0 => {
             let (surge, unavailable) = room(dice);
             acts::set(id, "/rollout", json!({ "maxSurge": surge, "maxUnavailable": unavailable }))
@@ -240,6 +247,10 @@ fn meddling(dice: &mut Dice, menu: &Menu, id: &ObjectId, begin: SignedDuration) 
         let nth = dice.random_range(0..3);
         let replicas = dice.random_range(0..=menu.most_replicas);
         at(dice, acts::scale_nth_deployment(id, nth, replicas));
+    }
+    if dice.random_bool(0.2) {
+        let nth = dice.random_range(0..3);
+        at(dice, acts::mutate_nth_deployment(id, nth));
     }
     if dice.random_bool(0.3) {
         let kinds =

@@ -23,6 +23,7 @@ pub(crate) mod samples;
 pub(crate) mod serving;
 pub(crate) mod serving_fields;
 pub(crate) mod serving_real;
+pub(crate) mod serving_steady;
 pub(crate) mod serving_trouble;
 pub(crate) mod suspension;
 pub(crate) mod torchrun;

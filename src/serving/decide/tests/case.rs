@@ -70,13 +70,22 @@ impl Case {
             revision: number,
             hash,
             wanted,
+            ready: available,
             available,
+            min_ready: 10,
             replicas: wanted,
             settled: true,
-            refused: None,
+            ..DeploymentFacts::default()
         };
         case.observed.deployments.push(Arc::new(facts));
         case
+    }
+
+    /// The Deployment of a revision, otherwise.
+    pub(super) fn facts(mut self, number: i64, change: impl FnOnce(&mut DeploymentFacts)) -> Case {
+        let child = self.observed.deployments.iter_mut().find(|child| child.revision == number);
+        change(Arc::make_mut(child.expect("it is there")));
+        self
     }
 
     /// A revision's record alone.
@@ -85,7 +94,7 @@ impl Case {
         self.observed.revisions.push(Arc::new(RevisionFacts {
             meta: meta(&names::revision("d", UID, number)),
             number,
-            hash: content.hash(),
+            hash: content.hash().to_owned(),
             data: content.data().to_string().into(),
             ..RevisionFacts::default()
         }));
@@ -95,9 +104,10 @@ impl Case {
     /// The Service and the budget as they should be.
     pub(super) fn with_route(mut self) -> Case {
         let content = validate(&self.deployment).unwrap().content;
+        let ports = service::ports(&content, &service::target([&content]).unwrap());
         let selector = json!(service_selector()).as_object().cloned().unwrap();
         let selector = selector.into_iter().map(|(key, value)| (key, value.as_str().unwrap().to_owned())).collect();
-        let route = RouteFacts { meta: meta("d"), selector, ports: service::ports(&content) };
+        let route = RouteFacts { meta: meta("d"), selector, ports };
         let family = names::family("d", UID);
         self.observed.route = Some(Arc::new(route));
         self.observed.budget = Some(Arc::new(BudgetFacts { meta: meta(&family), max_unavailable: "1".into() }));
@@ -162,6 +172,7 @@ pub(super) fn short(plan: &Plan<ModelDeploymentStatus>) -> String {
     let told = plan.actions.iter().map(|action| match action {
         Action::Create { object, .. } => format!("+{}{}", name(action), replicas(object)),
         Action::Apply { object, .. } => format!("={}{}", name(action), replicas(object)),
+        Action::Scale { replicas, .. } => format!("={}:{replicas}", name(action)),
         Action::Put { .. } => format!("!{}", name(action)),
         Action::Delete { .. } => format!("-{}", name(action)),
     });

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::giving_up::given_up;
-use super::life::{Life, Room, wanted};
+use super::life::{History, Life, Room, is_valid, wanted};
 use super::records;
 use crate::cluster::port::{ObjectId, Resource};
 use crate::names;
@@ -25,14 +25,19 @@ pub(super) fn judge(life: &Life, world: &World, id: &ObjectId, owner: &Value) ->
     if let Some((obstacle, _)) = obstacle {
         let status = owner["status"].to_string();
         let named = status.contains(obstacle.resource.kind()) && status.contains(&obstacle.name);
-        return ensure(is("Stalled") && named, || {
+        let is_invalid = life.goal(owner).is_none() && json::reason(owner, "Stalled") == Some("Invalid");
+        ensure(json::at(owner, "/status/url").is_none(), || "somebody else's Service is called its own".to_owned())?;
+        return ensure(is("Stalled") && (named || is_invalid), || {
             "somebody else's object is in its way, and it does not say so".to_owned()
         });
     }
+    judge_changed(life, owner)?;
     let goal = life.goal(owner);
-    if json::at(owner, "/spec/rollout/undoTo").is_some() && goal.is_none() {
+    let is_undone = json::at(owner, "/spec/rollout/undoTo").is_some();
+    if goal.is_none() && (is_undone || !is_valid(owner)) {
         let said = is("Stalled") && json::reason(owner, "Stalled") == Some("Invalid");
-        return ensure(said, || "undoTo makes no sense, and it does not say so".to_owned());
+        ensure(said, || "undoTo makes no sense, or the spec is invalid, and it does not say so".to_owned())?;
+        return judge_followed(life, world, id, owner);
     }
     judge_service(world, id, owner)?;
     judge_budget(world, id, owner)?;
@@ -45,6 +50,32 @@ pub(super) fn judge(life: &Life, world: &World, id: &ObjectId, owner: &Value) ->
         format!("it says revision {said:?}, and asks for {goal}")
     })?;
     judge_capacity(life, world, owner, goal, &pods)
+}
+
+/// A spec that cannot be carried out: what was last asked for goes on, with as many pods as the spec says.
+fn judge_followed(life: &Life, world: &World, id: &ObjectId, owner: &Value) -> Verdict {
+    let said = json::number(owner, "/status/revision");
+    let is_kept = |number: &u64| life.records.get(number).is_some_and(|record| record.exists);
+    if !said.is_some_and(|said| is_kept(&said)) || life.meddled_with {
+        return Ok(());
+    }
+    judge_service(world, id, owner)?;
+    judge_budget(world, id, owner)?;
+    let pods = Pods::of(life, world);
+    judge_availability(owner, &pods)?;
+    let (wanted, replicas) = (pods.wanted.values().sum::<u64>(), Room::of(owner).replicas);
+    ensure(wanted == replicas, || format!("{replicas} pods are asked for, and {wanted} are wanted"))
+}
+
+/// A template that was changed after it was made is reported while it has pods.
+fn judge_changed(life: &Life, owner: &Value) -> Verdict {
+    let is_changed = |deployment: &Value| {
+        let templates = json::annotation(deployment, "deployment.kubernetes.io/revision");
+        wanted(deployment) > 0 && templates.is_some_and(|templates| templates != "1")
+    };
+    let changed = life.deployments.values().filter_map(History::newest).any(is_changed);
+    let said = json::condition_is_true(owner, "RevisionChanged");
+    ensure(said == changed, || format!("a template was changed: {changed}, and it says {said}"))
 }
 
 fn judge_status(owner: &Value) -> Verdict {

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::life::{Life, Wish};
+use super::life::{Life, Wish, is_valid};
 use crate::testing::json;
 use crate::testing::serving::behaviour::Character;
 use crate::testing::story::Change;
@@ -39,7 +39,8 @@ pub(super) fn given_up(owner: &Value) -> Option<u64> {
 /// (it went by without the operator's saying so) is no beginning.
 fn began(life: &Life, generation: u64) -> Option<(Timestamp, SignedDuration)> {
     let wishes: Vec<&Wish> = life.wishes.iter().filter(|wish| wish.generation <= generation).collect();
-    let goal = goal_of(life, &wishes.last()?.object);
+    // What is invalid changes no goal.
+    let goal = Some(wishes.iter().rev().find_map(|wish| goal_of(life, &wish.object))?);
     let mut began = (wishes.last()?.at, deadline(&wishes.last()?.object));
     for wish in wishes.iter().rev() {
         let its_goal = goal_of(life, &wish.object);
@@ -55,13 +56,15 @@ fn began(life: &Life, generation: u64) -> Option<(Timestamp, SignedDuration)> {
     Some(began)
 }
 
-/// What a generation asks to serve; nothing if undoTo makes no sense, since then everything stays as it is.
+/// What a generation asks to serve; nothing if that is not possible, since then what was asked for before goes on.
 fn goal_of(life: &Life, owner: &Value) -> Option<Value> {
     let own = json!({ "template": owner["spec"]["template"], "model": owner["spec"]["model"] });
+    if !is_valid(owner) {
+        return None;
+    }
     let Some(undo) = json::number(owner, "/spec/rollout/undoTo") else { return Some(own) };
     let data = &life.records.get(&undo).filter(|record| record.exists)?.data;
-    let goal = json!({ "template": data["template"], "model": data.get("model").unwrap_or(&Value::Null) });
-    (goal != own).then_some(goal)
+    Some(json!({ "template": data["template"], "model": data.get("model").unwrap_or(&Value::Null) }))
 }
 
 fn deadline(owner: &Value) -> SignedDuration {

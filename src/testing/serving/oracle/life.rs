@@ -178,18 +178,23 @@ impl Life {
         self.records.iter().rev().find(|(_, record)| says(record)).map(|(number, _)| *number)
     }
 
-    /// What is to serve if it can. Nothing if that makes no sense: undoTo a revision that is gone, or the spec's own.
+    /// What is to serve if it can. Nothing if the spec is invalid or undoes to a revision that is gone: then what was last
+    /// asked for goes on.
     pub(super) fn goal(&self, owner: &Value) -> Option<u64> {
         let own = self.revision_of_spec(owner);
         match json::number(owner, "/spec/rollout/undoTo") {
-            Some(undo) => self.records.get(&undo).filter(|record| record.exists && Some(undo) != own).map(|_| undo),
+            _ if !is_valid(owner) => None,
+            Some(undo) if own == Some(undo) => own,
+            Some(undo) => self.records.get(&undo).filter(|record| record.exists).map(|_| undo),
             None => own,
         }
     }
 
     /// Whether a revision is in use by what a version of the ModelDeployment says, pods aside.
     pub(super) fn uses(&self, owner: &Value, number: u64) -> bool {
-        json::number(owner, "/status/stableRevision") == Some(number)
+        let goes_on = self.goal(owner).is_none() && json::number(owner, "/status/revision") == Some(number);
+        goes_on
+            || json::number(owner, "/status/stableRevision") == Some(number)
             || json::number(owner, "/spec/rollout/undoTo") == Some(number)
             || self.revision_of_spec(owner) == Some(number)
     }
@@ -209,7 +214,24 @@ pub(super) fn wanted(deployment: &Value) -> u64 {
 
 /// Pods of those that serve, as far as its status says; what was taken away since serves no more.
 pub(super) fn serving(deployment: &Value) -> u64 {
+    json::number(deployment, "/status/readyReplicas").unwrap_or(0).min(wanted(deployment))
+}
+
+/// Pods of those that have served for `minReadySeconds`.
+pub(super) fn proven(deployment: &Value) -> u64 {
     json::number(deployment, "/status/availableReplicas").unwrap_or(0).min(wanted(deployment))
+}
+
+/// How many seconds a pod of a new revision has to be ready before it counts.
+pub(in crate::testing::serving) fn min_ready(owner: &Value) -> u64 {
+    let deadline = json::duration(owner, "/spec/rollout/progressDeadline").map_or(600, |deadline| deadline.as_secs());
+    let default = 10_u64.min(deadline.unsigned_abs() / 2);
+    json::number(owner, "/spec/rollout/minReadySeconds").unwrap_or(default)
+}
+
+/// Whether a spec can be served: its container has a port.
+pub(in crate::testing::serving) fn is_valid(owner: &Value) -> bool {
+    json::at(owner, "/spec/template/spec/containers/0/ports/0").is_some()
 }
 
 /// What a ModelDeployment allows its revisions together.

@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-pub(super) use self::life::Room;
 use self::life::{Life, View};
+pub(super) use self::life::{Room, is_valid, min_ready};
 use crate::cluster::port::{ObjectId, Resource};
 use crate::names::{self, LABEL_REVISION};
 use crate::testing::json;
@@ -107,6 +107,7 @@ impl ServingOracle {
             let excused = self.pods_were_refused || life.meddled_with;
             giving_up::check_given_up(life, old.as_deref(), change, excused)?;
             scaling::check_stable(life, view, old.as_deref(), &change.object)?;
+            scaling::check_reported(life, view, &change.object)?;
         }
         life.owner_changed(change, position);
         let (written, stimuli) = (life.status_writes, life.stimuli);

@@ -5,15 +5,20 @@
 
 use serde_json::Value;
 
-use super::life::{History, Life, Room, View, serving, wanted};
+use super::giving_up::given_up;
+use super::life::{History, Life, Room, View, min_ready, proven, serving, wanted};
 use crate::testing::json;
 use crate::testing::subject::{Verdict, ensure};
 
 /// The operator changes the Deployment of a revision, or makes it (`old` is nothing then).
 pub(super) fn check_scaled(life: &Life, view: &View, number: u64, old: Option<&Value>, new: &Value) -> Verdict {
     let (before, after) = (old.map_or(0, wanted), wanted(new));
+    if old.is_none() {
+        check_min_ready(life, view, new)?;
+    }
     if after > before {
         check_most(life, view, number, after)?;
+        check_woken(life, view, number, before)?;
         check_one_at_a_time(life, view, number)
     } else if after < before {
         check_fewest(life, view, number, old.map_or(0, serving), after)
@@ -38,13 +43,41 @@ fn check_most(life: &Life, view: &View, number: u64, after: u64) -> Verdict {
     ensure(total <= most, || format!("revision {number} was raised to {after}: {total} pods, of at most {most}"))
 }
 
+/// A new Deployment counts pods as the spec says.
+fn check_min_ready(life: &Life, view: &View, new: &Value) -> Verdict {
+    let has = json::number(new, "/spec/minReadySeconds");
+    let is_right = life.possible_owners(view).any(|owner| has == Some(min_ready(owner)));
+    ensure(is_right, || format!("a Deployment was made with minReadySeconds {has:?}"))
+}
+
+/// Nothing but what is asked for gets its first pods, unless that was given up: who has slept wakes as the new revision.
+fn check_woken(life: &Life, view: &View, number: u64, before: u64) -> Verdict {
+    let is_due = |owner: &Value| {
+        // What is invalid is followed as it was before.
+        let goal = life.goal(owner).or_else(|| json::number(owner, "/status/revision"));
+        // What is new has no record yet when its Deployment is made.
+        goal.is_none_or(|goal| goal == number || given_up(owner) == Some(goal))
+            || life.revision_of_spec(owner).is_none()
+    };
+    let is_fine = before > 0 || life.meddled_with || life.possible_owners(view).any(is_due);
+    ensure(is_fine, || format!("revision {number} got its first pods, although another is asked for"))
+}
+
 /// Pods that serve are at least `replicas` but for those that may be missing, as far as this takes any away.
 fn check_fewest(life: &Life, view: &View, number: u64, served: u64, after: u64) -> Verdict {
     if served <= after {
         return Ok(());
     }
-    let most = |history: &History| history.possible(view.deployments).map(serving).max().unwrap_or(0);
-    let left = after + others(life, number).map(most).sum::<u64>();
+    let stables = life.possible_stables(view);
+    let is_unproven = |other: &u64| {
+        !stables.contains(other) && life.possible_owners(view).any(|owner| life.goal(owner) == Some(*other))
+    };
+    // Of what has yet to prove itself, only pods count that have served for long enough.
+    let most = |(other, history): (&u64, &History)| {
+        let counted = if is_unproven(other) { proven } else { serving };
+        history.possible(view.deployments).map(counted).max().unwrap_or(0)
+    };
+    let left = after + life.deployments.iter().filter(|(other, _)| **other != number).map(most).sum::<u64>();
     let fewest = life.possible_owners(view).map(|owner| Room::of(owner).fewest).min().unwrap_or(0);
     ensure(left >= fewest, || {
         format!(
@@ -61,7 +94,12 @@ fn check_one_at_a_time(life: &Life, view: &View, number: u64) -> Verdict {
         life.deployments.contains_key(number) || life.records.get(number).is_some_and(|record| record.exists)
     };
     let has_none = life.possible_owners(view).any(|owner| json::number(owner, "/status/stableRevision").is_none());
-    if has_none || stables.contains(&number) || !stables.iter().all(is_left) {
+    // One without pods is nothing to go back to.
+    let has_no_pods = |stable: &u64| {
+        let history = life.deployments.get(stable);
+        history.is_none_or(|history| history.possible(view.deployments).any(|one| wanted(one) == 0))
+    };
+    if has_none || stables.contains(&number) || !stables.iter().all(is_left) || stables.iter().any(has_no_pods) {
         return Ok(());
     }
     let has_pods = |history: &History| {
@@ -83,6 +121,13 @@ pub(super) fn check_stable(life: &Life, view: &View, old: Option<&Value>, new: &
     let Some(number) = stable(new).filter(|number| Some(*number) != old.and_then(stable)) else { return Ok(()) };
     let asked = life.possible_owners(view).map(|owner| Room::of(owner).replicas).min().unwrap_or(0);
     let history = life.deployments.get(&number);
-    let served = history.and_then(|history| history.possible(view.deployments).map(serving).max()).unwrap_or(0);
+    let served = history.and_then(|history| history.possible(view.deployments).map(proven).max()).unwrap_or(0);
     ensure(served >= asked, || format!("revision {number} is called stable, but {served} of {asked} pods serve"))
+}
+
+/// Autoscalers read no more pods than they have asked for.
+pub(super) fn check_reported(life: &Life, view: &View, new: &Value) -> Verdict {
+    let most = life.possible_owners(view).map(|owner| Room::of(owner).replicas).max().unwrap_or(0);
+    let reported = json::number(new, "/status/replicas").unwrap_or(0);
+    ensure(reported <= most, || format!("status.replicas is {reported}, and {most} pods are asked for"))
 }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::cluster::port::{ObjectId, Resource};
 use crate::names;
 use crate::testing::json;
+use crate::testing::serving::oracle::min_ready;
 
 /// The selector of a Service or PodDisruptionBudget.
 pub(super) fn selector(owner: &Value) -> Value {
@@ -47,7 +48,8 @@ pub(super) fn deployment(owner: &Value, number: u64, content: &Value, replicas: 
     if let Some(claim) = uri.and_then(|uri| uri.split('/').next()) {
         template["spec"]["volumes"] = json!([{ "name": "model", "persistentVolumeClaim": { "claimName": claim } }]);
     }
-    deployment["spec"] = json!({ "replicas": replicas, "selector": { "matchLabels": labels }, "template": template });
+    let min_ready = min_ready(owner);
+    deployment["spec"] = json!({ "replicas": replicas, "minReadySeconds": min_ready, "selector": { "matchLabels": labels }, "template": template });
     deployment
 }
 

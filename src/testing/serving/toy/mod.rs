@@ -61,6 +61,8 @@ const NOSTALGIC: u8 = 17;
 const CREDULOUS: u8 = 18;
 /// Deletes pods to replace them.
 const VIOLENT: u8 = 19;
+/// Takes one ready moment for a pod that serves.
+const GULLIBLE: u8 = 21;
 /// Gives back no capacity to the stable revision when it gives up.
 const RESIGNED: u8 = 20;
 

@@ -32,5 +32,6 @@ toy_tests! {
     a_service_for_pods_of_a_past_life_is_found: NOSTALGIC => "its Service selects",
     too_many_pods_by_a_stale_cache_are_found: CREDULOUS => "pods, of at most",
     deleted_pods_are_found: VIOLENT => "deleted a pod",
+    one_ready_moment_that_counts_is_found: GULLIBLE => "serving pods to",
     a_stable_revision_that_is_not_restored_is_found: RESIGNED => "should have",
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::cluster::port::{ApiError, ApiServer};
-use crate::testing::serving::oracle::Room;
+use crate::testing::serving::oracle::{Room, is_valid};
 
 /// One reconcile.
 pub(super) struct Visit<'a, const MISTAKE: u8> {
@@ -42,21 +42,36 @@ impl<const MISTAKE: u8> Visit<'_, MISTAKE> {
         if MISTAKE == CREDULOUS {
             deployments = self.cached(Resource::Deployment);
         }
-        let own = self.number_of_spec(&mut records, &deployments).await?;
         let undo = json::number(self.owner, "/spec/rollout/undoTo");
-        let goal = match undo {
-            Some(undo) if MISTAKE != OBSTINATE && (undo == own || !records.contains_key(&undo)) => {
-                let status = json!({ "message": "undoTo makes no sense" });
-                return self.publish(&[("Stalled", "Invalid")], status, &deployments).await.map(|()| None);
-            }
-            Some(undo) if records.contains_key(&undo) => undo,
-            _ => own,
+        let before = json::number(self.owner, "/status/revision").filter(|before| records.contains_key(before));
+        let (own, is_invalid) = match (is_valid(self.owner), before) {
+            (true, _) => (self.number_of_spec(&mut records, &deployments).await?, false),
+            (false, Some(before)) => (before, true),
+            (false, None) => return self.report_invalid(&deployments).await,
+        };
+        let (goal, is_invalid) = match (undo.filter(|_| !is_invalid), before) {
+            (Some(undo), _) if records.contains_key(&undo) => (undo, false),
+            (Some(_), _) if MISTAKE == OBSTINATE => (own, false),
+            (Some(_), Some(before)) => (before, true),
+            (Some(_), None) => return self.report_invalid(&deployments).await,
+            (None, _) => (own, is_invalid),
         };
         let aim = self.aim(goal, &records, &deployments);
         let obstacle = self.serve().await?;
-        self.scale(&aim, &records, &mut deployments).await?;
-        self.forget(&aim, own, undo, &records, &deployments).await?;
-        self.tell(&aim, own, obstacle, &records, &deployments).await
+        let known = &self.owner["status"]["rollout"];
+        let is_known = json::number(known, "/revision") == Some(goal) && !known["failed"].is_null();
+        // That it is given up is on record before anything is done about it.
+        if is_known || aim.rollout["failed"].is_null() {
+            self.scale(&aim, &records, &mut deployments).await?;
+            self.forget(&aim, own, undo, &records, &deployments).await?;
+        }
+        let said = if is_invalid { goal } else { own };
+        self.tell(&aim, said, is_invalid, obstacle, &records, &deployments).await
+    }
+
+    async fn report_invalid(&self, deployments: &Numbered) -> Result<Option<Timestamp>, ApiError> {
+        let status = json!({ "message": "it makes no sense" });
+        self.publish(&[("Stalled", "Invalid")], status, deployments).await.map(|()| None)
     }
 
     fn room(&self) -> Room {
@@ -112,7 +127,7 @@ impl<const MISTAKE: u8> Visit<'_, MISTAKE> {
     fn aim(&self, goal: u64, records: &Numbered, deployments: &Numbered) -> Aim {
         let known = &self.owner["status"]["rollout"];
         let mut rollout = known.clone();
-        let served = deployments.get(&goal).map_or(0, |one| self.serving(one));
+        let served = deployments.get(&goal).map_or(0, |one| self.proven(one));
         if json::number(known, "/revision") != Some(goal) {
             let now = json::seconds(self.now);
             rollout = json!({ "revision": goal, "startTime": &now, "progressTime": &now, "progress": served, "failed": null });
@@ -142,7 +157,17 @@ impl<const MISTAKE: u8> Visit<'_, MISTAKE> {
 
     /// Pods of a Deployment that serve.
     fn serving(&self, deployment: &Value) -> u64 {
-        let field = if MISTAKE == TRUSTING { "/status/replicas" } else { "/status/availableReplicas" };
+        let field = if MISTAKE == TRUSTING { "/status/replicas" } else { "/status/readyReplicas" };
+        json::number(deployment, field).unwrap_or(0).min(wanted(deployment))
+    }
+
+    /// Pods of a Deployment that have served for long enough to count.
+    fn proven(&self, deployment: &Value) -> u64 {
+        let field = match MISTAKE {
+            TRUSTING => "/status/replicas",
+            GULLIBLE => "/status/readyReplicas",
+            _ => "/status/availableReplicas",
+        };
         json::number(deployment, field).unwrap_or(0).min(wanted(deployment))
     }
 
@@ -183,14 +208,24 @@ impl<const MISTAKE: u8> Visit<'_, MISTAKE> {
         let in_between = deployments.iter().any(|(number, one)| between(number) && wanted(one) > 0);
         let is_left = |number: &u64| records.contains_key(number) || deployments.contains_key(number);
         let heading = match aim.stable {
-            Some(stable) if in_between && MISTAKE != LEAPFROGGING && is_left(&stable) => stable,
+            Some(stable)
+                if in_between
+                    && MISTAKE != LEAPFROGGING
+                    && is_left(&stable)
+                    && deployments.get(&stable).is_some_and(|one| wanted(one) > 0) =>
+            {
+                stable
+            }
             _ => aim.target,
         };
         if MISTAKE == GREEDY {
             self.raise(heading, self.room().replicas, records, deployments).await?;
         }
-        let mut spare =
-            deployments.values().map(|one| self.serving(one)).sum::<u64>().saturating_sub(self.room().fewest);
+        let counted = |(number, one): (&u64, &Value)| match *number == heading {
+            true => self.proven(one),
+            false => self.serving(one),
+        };
+        let mut spare = deployments.iter().map(counted).sum::<u64>().saturating_sub(self.room().fewest);
         if MISTAKE == ABRUPT {
             spare = u64::MAX;
         }
@@ -295,6 +330,7 @@ impl<const MISTAKE: u8> Visit<'_, MISTAKE> {
         &self,
         aim: &Aim,
         own: u64,
+        is_invalid: bool,
         obstacle: Option<String>,
         records: &Numbered,
         deployments: &Numbered,
@@ -304,9 +340,10 @@ impl<const MISTAKE: u8> Visit<'_, MISTAKE> {
             "revision": own, "stableRevision": aim.stable, "rollout": aim.rollout, "message": obstacle,
             "latestRevision": latest.into_iter().flatten().max(),
         });
-        let serving = deployments.get(&aim.goal).map_or(0, |one| self.serving(one));
+        let serving = deployments.get(&aim.goal).map_or(0, |one| self.proven(one));
         let over = self.now >= aim.deadline;
         let state = match &obstacle {
+            _ if is_invalid => ("Stalled", "Invalid"),
             Some(_) => ("Stalled", "NameTaken"),
             None if self.room().replicas == 0 => ("Ready", "Asleep"),
             None if !aim.rollout["failed"].is_null() => ("Stalled", "Failed"),
@@ -320,7 +357,7 @@ impl<const MISTAKE: u8> Visit<'_, MISTAKE> {
             let change = build::change(self.key, &live, json!({ "revisionHistoryLimit": 10 }));
             self.api.apply(self.key.resource, &self.key.namespace, &change).await?;
         }
-        let waits = state.0 == "Reconciling" && !over;
+        let waits = (state.0 == "Reconciling" || is_invalid) && !over;
         Ok(obstacle.map(|_| self.now + SignedDuration::from_secs(60)).or_else(|| waits.then_some(aim.deadline)))
     }
 
@@ -328,14 +365,20 @@ impl<const MISTAKE: u8> Visit<'_, MISTAKE> {
     async fn publish(&self, states: &[(&str, &str)], further: Value, deployments: &Numbered) -> Result<(), ApiError> {
         let serving: u64 = deployments.values().map(|one| self.serving(one)).sum();
         let enough = serving >= self.room().fewest;
+        let is_changed = |one: &Value| {
+            let templates = json::annotation(one, "deployment.kubernetes.io/revision");
+            wanted(one) > 0 && templates.is_some_and(|templates| templates != "1")
+        };
+        let changed = deployments.values().any(is_changed);
         let of = |kind: &&str| {
             let state = states.iter().find(|(known, _)| known == kind);
-            let holds = state.is_some() || *kind == "Available" && enough;
+            let holds = state.is_some() || *kind == "Available" && enough || *kind == "RevisionChanged" && changed;
             let reason = states.first().map_or("", |(_, reason)| reason);
             json!({ "type": kind, "status": if holds { "True" } else { "False" }, "reason": reason })
         };
         let mut status = further;
-        status["conditions"] = ["Ready", "Reconciling", "Stalled", "Available"].iter().map(of).collect();
+        status["conditions"] =
+            ["Ready", "Reconciling", "Stalled", "Available", "RevisionChanged"].iter().map(of).collect();
         status["observedGeneration"] = self.owner["metadata"]["generation"].clone();
         status["availableReplicas"] = serving.into();
         if MISTAKE == RESTLESS {

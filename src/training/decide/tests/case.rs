@@ -139,7 +139,7 @@ pub(super) fn short(plan: &Plan<TrainingJobStatus>) -> Vec<String> {
             Action::Apply { id, object } => {
                 format!("~{} {}", id.resource.kind(), object["endpoints"].as_array().unwrap().len())
             }
-            Action::Put { id, .. } => format!("!{}", id.resource.kind()),
+            Action::Scale { id, .. } | Action::Put { id, .. } => format!("!{}", id.resource.kind()),
             Action::Delete { id, .. } => format!("-{} {}", id.resource.kind(), tail(&id.name)),
         })
         .collect()

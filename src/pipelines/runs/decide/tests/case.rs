@@ -168,7 +168,7 @@ pub(super) fn short(plan: &Plan<PipelineRunStatus>) -> String {
     let told = plan.actions.iter().map(|action| {
         let sign = match action {
             Action::Create { .. } => '+',
-            Action::Apply { .. } => '~',
+            Action::Apply { .. } | Action::Scale { .. } => '~',
             Action::Put { .. } => '!',
             Action::Delete { .. } => '-',
         };
