@@ -55,8 +55,8 @@ pub fn edited_words() -> Vec<Value> {
     vec![words(250_000, "b"), words(30_000, "b")]
 }
 
-/// Writes one of these objects as `kubectl create` or `kubectl replace` would, without reading the answer, which may be as odd as
-/// the object.
+/// Creates (POST), changes (PATCH, a merge) or deletes (DELETE) one of these objects, without reading the answer, which may be as
+/// odd as the object.
 ///
 /// # Errors
 /// What the apiserver answered, if it refused.
@@ -67,7 +67,8 @@ pub async fn write(client: &Client, namespace: &str, method: &str, object: &Valu
         _ => format!("{collection}/{}", object["metadata"]["name"].as_str().unwrap_or_default()),
     };
     let body = if method == "DELETE" { json!({"gracePeriodSeconds": 0}) } else { object.clone() };
-    let request = Request::builder().method(method).uri(&path).header(header::CONTENT_TYPE, "application/json");
+    let media = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+    let request = Request::builder().method(method).uri(&path).header(header::CONTENT_TYPE, media);
     let request = request.body(body.to_string().into_bytes()).context("making a request")?;
     client.request_text(request).await.map(drop).with_context(|| format!("{method} {path}"))
 }

@@ -102,7 +102,7 @@ async fn attack(
     send(&client, "POST", &input.objects).await;
     sleep(MOMENT).await;
     if input.what.contains("words") {
-        send(&client, "PUT", &edited_words()).await;
+        send(&client, "PATCH", &edited_words()).await;
     }
     ends += revive(stage, limit)?;
     let beside = neighbour(&client, &format!("beside-{number}"), options).await?;

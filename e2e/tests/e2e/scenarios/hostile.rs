@@ -46,7 +46,7 @@ async fn attack(space: &Space, victim: &Space) -> Result<()> {
         served.with_context(|| format!("after: {}", input.what))?;
     }
     for object in hostile::edited_words() {
-        put(space, "PUT", &object).await?;
+        put(space, "PATCH", &object).await?;
     }
     for touch in 0..TOUCHES {
         let annotations = json!({"touch": touch.to_string()});
