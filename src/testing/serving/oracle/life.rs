@@ -193,9 +193,11 @@ impl Life {
     /// Whether a revision is in use by what a version of the ModelDeployment says, pods aside.
     pub(super) fn uses(&self, owner: &Value, number: u64) -> bool {
         let goes_on = self.goal(owner).is_none() && json::number(owner, "/status/revision") == Some(number);
+        // What somebody has deleted the record of cannot be had again, whoever asks for it.
+        let is_kept = self.records.get(&number).is_some_and(|record| record.exists);
         goes_on
             || json::number(owner, "/status/stableRevision") == Some(number)
-            || json::number(owner, "/spec/rollout/undoTo") == Some(number)
+            || (is_kept && json::number(owner, "/spec/rollout/undoTo") == Some(number))
             || self.revision_of_spec(owner) == Some(number)
     }
 }
