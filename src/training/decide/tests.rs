@@ -12,6 +12,7 @@ use serde_json::json;
 use super::*;
 use crate::api::conditions::FINISHED;
 use crate::api::conditions::{self, READY, STALLED};
+use crate::cluster::body::Body;
 use crate::cluster::container::{ContainerState, Ended};
 use crate::cluster::plan::{Action, Check};
 use crate::cluster::pod::{Phase, PodFacts};
@@ -457,6 +458,8 @@ fn a_large_attempt_is_created_in_parts() {
     let plan = Case::new(json!({"nodes": 300})).plan();
     assert_eq!(plan.actions.iter().filter(|action| action.creates_pod()).count(), 128);
     assert_eq!(plan.wake_at, Some(seconds(0)), "more at once");
+    let later = |action: &&Action| matches!(action, Action::Create { object: Body::Later(_), .. });
+    assert_eq!(plan.actions.iter().filter(later).count(), 128, "a pod is built when it is sent, one tree at a time");
 }
 
 /// The pod of rank 0 of the last attempt, changed.

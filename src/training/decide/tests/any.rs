@@ -18,7 +18,7 @@ use crate::training::status::recorded_attempt;
 
 /// A number that is likely small, and now and then as large as can be.
 fn number() -> impl Strategy<Value = u32> {
-    prop_oneof![4 => 0u32..5, 1 => 9_990u32..10_010, 1 => any::<u32>()]
+    prop_oneof![4 => 0u32..5, 1 => 9_990u32..10_010, 1 => any::<u32>(), 1 => Just(u32::MAX)]
 }
 
 fn duration() -> impl Strategy<Value = String> {
