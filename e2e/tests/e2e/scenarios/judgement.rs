@@ -19,7 +19,18 @@ const SILENCE: Duration = Duration::from_secs(10);
 const SILENT_WITHIN: Duration = Duration::from_secs(40);
 
 /// Rights that a run need not use, with the reason.
-const UNUSED: [(&str, &str); 0] = [];
+const UNUSED: [(&str, &str); 9] = [
+    ("list trainyard.dev/trainingjobs", STREAMED),
+    ("list trainyard.dev/modeldeployments", STREAMED),
+    ("list trainyard.dev/pipelines", STREAMED),
+    ("list trainyard.dev/pipelineruns", STREAMED),
+    ("list apps/deployments", STREAMED),
+    ("list policy/poddisruptionbudgets", STREAMED),
+    ("list /services", STREAMED),
+    ("list /persistentvolumeclaims", STREAMED),
+    ("patch apps/deployments", "for an edit of minReadySeconds while a revision is on its way"),
+];
+const STREAMED: &str = "where the apiserver streams lists (Kubernetes 1.34 and later), a watch brings the list too";
 
 pub(crate) async fn metrics_count_what_a_job_took(space: Space) -> Result<()> {
     let before = samples(&space).await?;

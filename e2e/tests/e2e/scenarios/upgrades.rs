@@ -82,8 +82,9 @@ pub(crate) async fn another_way_of_installing_takes_over(space: Space) -> Result
     let restored = async {
         suite.release.take_over(&without_pods()).await?;
         other.uninstall().await?;
-        // What was in both names is in the first alone again.
-        suite.release.take_over(&without_pods()).await?;
+        // Made anew, fields are no longer shared with kubectl, with which a later change would conflict.
+        suite.release.uninstall().await?;
+        suite.release.install(&without_pods()).await?;
         suite.ensure_operator().await
     }
     .await;
