@@ -121,8 +121,8 @@ fn ours() -> impl Iterator<Item = (&'static str, Value)> {
     .into_iter()
 }
 
-/// The object, said to have been changed at a time that few types can hold. The apiserver keeps what it is told of others'
-/// managers.
+/// The object, said to have been changed at a time that few types can hold. The apiserver keeps what a client
+/// says of other managers.
 fn late(mut object: Value) -> Value {
     object["metadata"]["managedFields"] = json!([{
         "manager": "m", "operation": "Update", "apiVersion": object["apiVersion"], "time": LATE,
