@@ -167,6 +167,12 @@ impl Owned {
     }
 }
 
+/// Whether an object names the object of this UID as its controller.
+pub(super) fn is_child(object: &Value, owner_uid: &str) -> bool {
+    let owner = Owned::deserialize(object).unwrap_or_default().owner();
+    owner.is_some_and(|owner| owner.uid == owner_uid)
+}
+
 /// What an object means that already has the name of a child.
 fn already_there(id: &ObjectId, owner_uid: &str, wanted_text: &str, present: &Value) -> Executed {
     let wanted: Owned = serde_json::from_str(wanted_text).unwrap_or_default();
@@ -227,11 +233,9 @@ async fn verify<A: ApiServer>(api: &A, check: &Check) -> Result<Option<String>, 
         }
         Check::IsAbsent { id, owner_uid } => {
             let live = api.read(id).await?;
-            let is_owned = |object: &Value| {
-                let owner = Owned::deserialize(object).unwrap_or_default().owner();
-                owner.is_some_and(|owner| owner.uid == *owner_uid)
-            };
-            Ok(live.filter(is_owned).map(|_| format!("{id} is there, whatever the cache says")))
+            Ok(live
+                .filter(|object| is_child(object, owner_uid))
+                .map(|_| format!("{id} is there, whatever the cache says")))
         }
         Check::IsInOtherHands { id, marks } => {
             let live = api.read(id).await?;

@@ -1,10 +1,10 @@
 //! What every reconcile does once it can decide: execute the plan, publish the status, remember.
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
 use serde_json::{Value, json};
 
-use super::execute::{Executed, execute};
+use super::execute::{Executed, execute, is_child};
 use super::guard::Unreadable;
 use super::managed::{Managed, Remembers, meta};
 use super::plan::{Action, Plan, Publish, earliest};
@@ -55,7 +55,7 @@ pub async fn carry_out<A: ApiServer, O: Managed>(
     decide: impl Fn(&O::Memory) -> Plan<O::Status>,
     now: Timestamp,
 ) -> Result<Reconciled, ApiError> {
-    settle_uncertain(api, memory, now).await?;
+    settle_uncertain(api, meta(object), memory, now).await?;
     let generation = meta(object).generation;
     let mut plan = decide(memory);
     let mut executed = execute(api, &plan.checks, &plan.actions).await;
@@ -116,14 +116,17 @@ fn carried_out<'a>(executed: &Result<Executed, ApiError>, actions: &'a [Action])
     }
 }
 
-/// Finds out what became of writes of which no answer told: until the caches show it, a decision must know.
+/// Finds out what became of writes of which no answer told, or which no cache shows: a decision must know. What others
+/// have made under the name of a child is none.
 async fn settle_uncertain<A: ApiServer, M: Remembers<S>, S>(
     api: &A,
+    owner: &ObjectMeta,
     memory: &mut M,
     now: Timestamp,
 ) -> Result<(), ApiError> {
-    while let Some(id) = memory.writes().next_uncertain().cloned() {
-        let live = api.read(&id).await?;
+    let [namespace, uid] = [&owner.namespace, &owner.uid].map(|field| field.as_deref().unwrap_or_default());
+    while let Some((resource, name)) = memory.writes().next_uncertain() {
+        let live = api.read(&ObjectId::new(resource, namespace, name)).await?.filter(|object| is_child(object, uid));
         let version = live.as_ref().and_then(|object| object["metadata"]["resourceVersion"].as_str());
         memory.writes().settle(version, now);
     }

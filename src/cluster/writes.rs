@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::index::ChildMeta;
 use super::plan::Action;
-use super::port::{ObjectId, Resource};
+use super::port::Resource;
 use super::refusal::{Missing, Refusal};
 
 /// How long a cache may take to show what we created before we doubt that it is there.
@@ -32,8 +32,9 @@ pub struct Writes {
     pub refusal: Option<Refusal>,
     /// Children that name something that is missing.
     missing: BTreeMap<Name, Missing>,
-    /// Writes that may or may not have been carried out, and the version that each change was decided upon.
-    uncertain: Vec<(ObjectId, Option<String>)>,
+    /// Children of which the caches do not tell whether our write is there, and the version that each change was decided
+    /// upon.
+    uncertain: Vec<(Name, Option<String>)>,
     /// Children created and not yet seen, and when they were created.
     created: BTreeMap<Name, Timestamp>,
     /// resourceVersion of each child that our last change replaced.
@@ -71,22 +72,23 @@ impl Writes {
                 // What was to be put is put again: that changes nothing.
                 Action::Delete { .. } | Action::Put { .. } => continue,
             };
-            self.uncertain.push((action.id().clone(), version));
+            let id = action.id();
+            self.uncertain.push(((id.resource, id.name.clone()), version));
         }
     }
 
-    /// The next of the writes that may or may not have been carried out.
-    pub fn next_uncertain(&self) -> Option<&ObjectId> {
-        self.uncertain.last().map(|(id, _)| id)
+    /// The next of the writes that may or may not be there: kind and name of the child.
+    pub fn next_uncertain(&self) -> Option<(Resource, &str)> {
+        self.uncertain.last().map(|((resource, name), _)| (*resource, name.as_str()))
     }
 
     /// Takes in how the object of that write is, past any cache: its resourceVersion, or nothing if there is none.
     pub fn settle(&mut self, version: Option<&str>, now: Timestamp) {
-        let Some((id, decided_upon)) = self.uncertain.pop() else { return };
+        let Some((name, decided_upon)) = self.uncertain.pop() else { return };
         match (decided_upon, version) {
-            (None, Some(_)) => self.note_created(id.resource, &id.name, now),
+            (None, Some(_)) => self.note_created(name.0, &name.1, now),
             (Some(replaced), Some(version)) if replaced != version => {
-                self.changed_from.insert((id.resource, id.name), replaced);
+                self.changed_from.insert(name, replaced);
             }
             _ => {}
         }
@@ -106,7 +108,8 @@ impl Writes {
         self.created.insert((resource, name.to_owned()), now);
     }
 
-    /// Takes in what the caches show: creations that are seen by now, or have become doubtful, are waited for no more.
+    /// Takes in what the caches show: creations that are seen by now are waited for no more. What no cache shows for long
+    /// is looked up, since a watch may hang: what is there must not be created in another form beside it.
     pub fn catch_up<'a>(&mut self, seen: impl IntoIterator<Item = (Resource, &'a ChildMeta)>, now: Timestamp) {
         let mut awaited = BTreeMap::new();
         for (resource, meta) in seen {
@@ -117,7 +120,12 @@ impl Writes {
             }
         }
         self.changed_from = awaited;
-        self.created.retain(|_, created| now < *created + CACHE_PATIENCE);
+        for (name, _) in self.created.extract_if(.., |_, created| now >= *created + CACHE_PATIENCE) {
+            // A pod has the same name each time: creating it again finds it.
+            if name.0 != Resource::Pod {
+                self.uncertain.push((name, None));
+            }
+        }
         self.missing.retain(|_, missing| !missing.is_forgotten(now));
         self.noticed_at.get_or_insert(now);
         // A clock that was set back must not hold anything up: what lies in the future was just now.
@@ -153,5 +161,36 @@ impl Writes {
     /// When the oldest creation that no cache shows becomes doubtful.
     pub fn doubt_at(&self) -> Option<Timestamp> {
         self.created.values().min().map(|created| *created + CACHE_PATIENCE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn second(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("a moment")
+    }
+
+    #[test]
+    fn what_no_cache_shows_for_long_is_looked_up_and_not_made_again() {
+        let mut writes = Writes::default();
+        writes.note_created(Resource::Deployment, "d-1", second(0));
+        writes.note_created(Resource::Pod, "j-0", second(0));
+        writes.catch_up([], second(29));
+        assert_eq!(writes.next_uncertain(), None);
+        writes.catch_up([], second(30));
+        assert_eq!(
+            writes.next_uncertain(),
+            Some((Resource::Deployment, "d-1")),
+            "a pod is found when it is made again"
+        );
+        writes.settle(Some("7"), second(30));
+        assert!(writes.has_created(Resource::Deployment, "d-1"), "it is there, and the watch hangs");
+        assert_eq!(writes.doubt_at(), Some(second(60)));
+        writes.catch_up([], second(60));
+        writes.settle(None, second(60));
+        assert!(!writes.has_created(Resource::Deployment, "d-1"), "it was deleted before any cache showed it");
+        assert_eq!(writes.next_uncertain(), None);
     }
 }

@@ -18,7 +18,7 @@ use crate::cluster::workload::{WatchedBudget, WatchedDeployment, WatchedRevision
 use crate::names;
 use crate::testing::json;
 use crate::testing::operator::{Delivery, SimulatedOperator};
-use crate::testing::scenario::{exhaustive_crashes, exhaustive_recreations, random_runs, seeds_or};
+use crate::testing::scenario::{exhaustive_crashes, exhaustive_recreations, random_runs, seeds};
 use crate::testing::serving::{Menu, Serving};
 use crate::testing::watch::Source;
 use crate::testing::world::World;
@@ -89,7 +89,7 @@ fn deployment_of(key: OwnerKey) -> ObjectId {
 
 #[test]
 fn random_runs_end_as_they_should() {
-    random_runs::<Operator>(seeds_or(200), &Menu::everything());
+    random_runs::<Operator>(seeds(), &Menu::everything());
 }
 
 #[test]

@@ -18,6 +18,7 @@
 //!
 //! Everything follows from one seed: no threads, no real time, and no random generator that differs between platforms.
 
+pub(crate) mod any_json;
 pub(crate) mod apiserver;
 pub(crate) mod dice;
 pub(crate) mod faults;

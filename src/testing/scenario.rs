@@ -1,6 +1,6 @@
 //! Stories for the simulated cluster, made up from a seed, and the ways to run them.
 //!
-//! `TRAINYARD_SEEDS` says how many seeds [`random_runs`] takes; a failure names its seed, which [`run_seed`] repeats,
+//! `TRAINYARD_SEEDS` says how many seeds [`random_runs`] takes; a failure names its seed, which `TRAINYARD_SEEDS=7..8` repeats,
 //! and tells the last lines of its story, or as many as `TRAINYARD_STORY` says.
 
 use std::collections::BTreeMap;
@@ -125,10 +125,14 @@ pub(crate) fn seeds() -> Range<u64> {
     seeds_or(300)
 }
 
-/// The seeds to run: as many as `TRAINYARD_SEEDS` says, or so many, where a scenario takes longer.
+/// The seeds to run, where a scenario takes longer: as many as `TRAINYARD_SEEDS` says, or those from one number up to another
+/// (`647..648`), or else this number of them.
 pub(crate) fn seeds_or(default: u64) -> Range<u64> {
-    let count = std::env::var("TRAINYARD_SEEDS").ok().and_then(|text| text.parse().ok());
-    0..count.unwrap_or(default)
+    let chosen = std::env::var("TRAINYARD_SEEDS").unwrap_or_default();
+    match chosen.split_once("..").map(|(first, end)| (first.parse(), end.parse())) {
+        Some((Ok(first), Ok(end))) => first..end,
+        _ => 0..chosen.parse().unwrap_or(default),
+    }
 }
 
 /// Runs a scenario for each seed.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::*;
 use crate::cluster::problem::Problem;
@@ -13,6 +13,7 @@ use crate::pipelines::build::pod::build_pod;
 use crate::pipelines::build::{Attempt, Maker};
 use crate::pipelines::policy::places::{Embedded, each_string};
 use crate::pipelines::policy::substitute::{MOST_TEXT, Values, substitute};
+use crate::testing::any_json::any_json;
 
 /// Longest problem: a path, a value and a remedy, each of them bounded.
 const LONGEST_PROBLEM: usize = 8_192;
@@ -70,33 +71,20 @@ fn text() -> impl Strategy<Value = String> {
         .prop_map(|(fragments, times)| fragments.concat().repeat(times))
 }
 
-fn any_json() -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::from),
-        any::<i64>().prop_map(Value::from),
-        any::<f64>().prop_map(Value::from),
-        text().prop_map(Value::from),
-    ];
+fn odd() -> impl Strategy<Value = Value> {
     let name = prop_oneof![
         30 => prop::sample::select(&NAMES[..]).prop_map(str::to_owned),
         1 => Just("k".repeat(5_000)),
         1 => text(),
     ];
-    leaf.prop_recursive(7, 64, 6, move |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::vec((name.clone(), inner), 0..6)
-                .prop_map(|fields| Value::Object(fields.into_iter().collect::<Map<_, _>>())),
-        ]
-    })
+    any_json(7, text(), name.boxed())
 }
 
 /// A template with the fields that make it pass the first checks, most of the time.
 fn template() -> impl Strategy<Value = Value> {
     let object = |extra: Value| if extra.is_object() { extra } else { json!({"spec": extra}) };
     let plain = json!({"spec": {"containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 80}]}]}});
-    (any_json(), any_json(), 0..4).prop_map(move |(spec, container, shape)| {
+    (odd(), odd(), 0..4).prop_map(move |(spec, container, shape)| {
         let mut template = plain.clone();
         match shape {
             0 => template = object(spec),
@@ -109,8 +97,8 @@ fn template() -> impl Strategy<Value = Value> {
 }
 
 fn definition() -> impl Strategy<Value = Value> {
-    let works = (template(), template(), template(), any_json(), any_json());
-    (works, any_json(), any::<bool>(), text()).prop_map(|((run, train, deploy, job, serving), default, files, when)| {
+    let works = (template(), template(), template(), odd(), odd());
+    (works, odd(), any::<bool>(), text()).prop_map(|((run, train, deploy, job, serving), default, files, when)| {
         let spec = |base: Value, further: Value, template: Value| {
             let mut spec = base;
             if further.is_object() {

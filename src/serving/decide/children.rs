@@ -49,6 +49,10 @@ pub(super) fn guard(view: &View, plan: &mut Plan<ModelDeploymentStatus>) {
     let is_refused = |id: &ObjectId| refused.contains(&id);
     // Pods that could not be taken away have their place still: no others come.
     let is_full = plan.actions.iter().any(|action| is_refused(action.id()) && moves(view, action) < 0);
+    // Until the next revision has its record, the one before it is what goes on.
+    let is_without_next = plan.actions.iter().any(|action| {
+        matches!(action, Action::Create { id, .. } if id.resource == Resource::ControllerRevision && is_refused(id))
+    });
     plan.actions.retain(|action| {
         let of_kind = |resource| ObjectId { resource, ..action.id().clone() };
         let waits = match action {
@@ -56,8 +60,9 @@ pub(super) fn guard(view: &View, plan: &mut Plan<ModelDeploymentStatus>) {
                 is_refused(&of_kind(Resource::ControllerRevision))
             }
             Action::Delete { id, .. } if id.resource == Resource::ControllerRevision => {
-                is_refused(&of_kind(Resource::Deployment))
+                is_without_next || is_refused(&of_kind(Resource::Deployment))
             }
+            Action::Delete { id, .. } if id.resource == Resource::Deployment => is_without_next,
             _ => false,
         };
         let has_no_room = is_full && moves(view, action) > 0;

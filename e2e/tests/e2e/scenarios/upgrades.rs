@@ -117,8 +117,9 @@ async fn move_about(space: &Space, other: &Release) -> Result<()> {
     let mut values = without_pods();
     let account = format!("{OPERATOR_NAMESPACE}:{SERVICE_ACCOUNT}");
     values["admissionPolicies"] = json!({"furtherServiceAccounts": [account]});
-    other.take_over(&values).await?;
+    // What is taken over gives its rights to the other's ServiceAccount.
     suite.stop_operator().await?;
+    other.take_over(&values).await?;
     suite.release.uninstall().await?;
     let operator = suite.spawn_another((OPERATOR_NAMESPACE, "ml-trainyard"), &WHOLE_CLUSTER).await?;
     operator.until_ready().await?;

@@ -12,30 +12,18 @@ use crate::cluster::workload::{DeploymentFacts, RevisionFacts};
 use crate::names;
 use crate::serving::decide::decide;
 use crate::serving::observe::{Memory, Observed};
+use crate::testing::any_json::any_json;
 
 const UID: &str = "0b7d";
 
-/// Any JSON that may stand within a field that the CRD does not declare.
-fn any_json() -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::from),
-        any::<i64>().prop_map(Value::from),
-        any::<f64>().prop_map(Value::from),
-        "[a-z./~ é]{0,12}".prop_map(Value::from),
-    ];
-    leaf.prop_recursive(3, 24, 4, |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::vec(("[a-zA-Z]{1,8}", inner), 0..4)
-                .prop_map(|fields| Value::from(fields.into_iter().collect::<Map<_, _>>())),
-        ]
-    })
+/// Whatever may stand within a field that the CRD does not declare.
+fn undeclared() -> impl Strategy<Value = Value> {
+    any_json(3, "[a-z./~ é]{0,12}", "[a-zA-Z]{1,8}")
 }
 
 /// An object of fields that the operator looks at, each of which may hold anything.
 fn odd(fields: &'static [&'static str]) -> impl Strategy<Value = Map<String, Value>> {
-    prop::collection::vec((prop::sample::select(fields), any_json()), 0..4)
+    prop::collection::vec((prop::sample::select(fields), undeclared()), 0..4)
         .prop_map(|fields| fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
@@ -97,7 +85,7 @@ fn any_spec() -> impl Strategy<Value = Value> {
 
 /// Revisions as caches may show them, whoever has edited them: the record's data may be anything.
 fn any_children() -> impl Strategy<Value = Observed> {
-    let child = (any::<bool>(), any::<bool>(), 0..2_000i32, 0..2_000i32, 0..2_000i32, any_json());
+    let child = (any::<bool>(), any::<bool>(), 0..2_000i32, 0..2_000i32, 0..2_000i32, undeclared());
     prop::collection::vec(child, 0..6).prop_map(|children| {
         let mut observed = Observed::default();
         for (number, (recorded, deployed, wanted, ready, available, data)) in (1..).zip(children) {

@@ -215,9 +215,14 @@ fn what_is_refused_holds_up_only_what_depends_on_it() {
         case.observed.route = None;
         case
     };
+    let edited = || {
+        let case =
+            Case::new("a:3", json!({"revisionHistoryLimit": 0})).revision(1, "a:1", 2, 2).revision(2, "a:2", 0, 0);
+        case.with_route().stable(1).status(|status| status.revision = Some(2))
+    };
     use Resource::{ControllerRevision, Deployment, PodDisruptionBudget, Service};
     type Refused = Vec<(Resource, String)>;
-    let cases: [(Case, Refused, &str); 7] = [
+    let cases: [(Case, Refused, &str); 9] = [
         (fresh(), vec![(PodDisruptionBudget, family.clone())], "+record1 +pods1:2 +route"),
         (fresh(), vec![(Service, "d".into())], "+record1 +pods1:2 +budget"),
         (fresh(), vec![(Service, "d".into()), (PodDisruptionBudget, family)], "+record1 +pods1:2"),
@@ -225,6 +230,8 @@ fn what_is_refused_holds_up_only_what_depends_on_it() {
         (rolling(), vec![], "=pods1:1 =pods2:2 +route -record3"),
         (rolling(), vec![(Deployment, revision(1))], "+route -record3"),
         (rolling(), vec![(Deployment, revision(2)), (ControllerRevision, revision(3))], "=pods1:1 +route"),
+        (edited(), vec![], "+record3 +pods3:1 -pods2 -record2"),
+        (edited(), vec![(ControllerRevision, revision(3))], ""),
     ];
     for (mut case, refused, expected) in cases {
         for (resource, name) in &refused {

@@ -123,6 +123,21 @@ impl Pods {
         })
     }
 
+    /// Nothing unless a revision has all the pods; others may have some, as long as these serve.
+    fn check_rest_serves(&self, number: u64, replicas: u64) -> Verdict {
+        let serving = |number: &u64| self.serving_by_revision.get(number).copied().unwrap_or(0);
+        let right = |(other, wanted): (&u64, &u64)| match *other == number {
+            true => *wanted == replicas,
+            false => *wanted <= serving(other),
+        };
+        ensure(self.wanted.iter().all(right), || {
+            format!(
+                "revision {number} should have {replicas} pods and others what serves, but they have {:?}",
+                self.wanted
+            )
+        })
+    }
+
     fn check_serving(&self, number: u64, replicas: u64) -> Verdict {
         let serving = self.serving_by_revision.get(&number).copied().unwrap_or(0);
         ensure(serving == replicas, || format!("{serving} of {replicas} pods of revision {number} serve"))
@@ -159,7 +174,7 @@ fn judge_capacity(life: &Life, world: &World, owner: &Value, goal: u64, pods: &P
     ensure(!is("Ready"), || format!("revision {goal} does not serve, and it is Ready"))?;
     match stable {
         // What was stable once cannot serve any more: there is nothing to go back to.
-        Some(stable) if stable == goal => pods.check_only(goal, replicas),
+        Some(stable) if stable == goal => pods.check_rest_serves(goal, replicas),
         Some(stable) => {
             ensure(is("Stalled"), || format!("revision {goal} failed, and it is not Stalled"))?;
             ensure(failed, || format!("revision {goal} failed, and status.rollout does not say so"))?;
