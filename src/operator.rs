@@ -9,6 +9,7 @@ use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 use tracing::Instrument;
 
 use crate::cli::RunArgs;
@@ -71,7 +72,8 @@ pub enum OperatorError {
 /// # Errors
 /// Whatever makes it impossible or unsafe to go on.
 pub async fn run(args: RunArgs, controllers: Handle) -> Result<(), OperatorError> {
-    let shutdown = shutdown_signal()?.shared();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let shutdown = future::select(shutdown_signal()?, stopped).map(drop).boxed().shared();
     let configuration = configuration(args.context.as_deref()).await?;
     let lease_client = client(configuration.clone(), &Handle::current())?;
     let client = client(configuration, &controllers)?;
@@ -112,12 +114,16 @@ pub async fn run(args: RunArgs, controllers: Handle) -> Result<(), OperatorError
         };
         service.run(shutdown.clone()).instrument(span)
     });
-    // One that cannot go on ends the process; those that are told to stop leave each other their time.
+    // One that cannot go on ends the process, once the others have finished what is under way and released their leases.
     let mut services: FuturesUnordered<_> = services.collect();
+    let (mut result, mut stop) = (Ok(()), Some(stop));
     while let Some(ended) = services.next().await {
-        ended?;
+        if ended.is_err() {
+            drop(stop.take());
+        }
+        result = result.and(ended);
     }
-    Ok(())
+    result
 }
 
 async fn listen(address: SocketAddr, option: &'static str) -> Result<TcpListener, OperatorError> {

@@ -38,6 +38,8 @@ use answer::{is_uid_mismatch, map_error};
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 /// Lists that are read at a time.
 const LISTS_AT_ONCE: usize = 2;
+/// Most objects of one live list: several times as many as the pods of the largest job.
+const MOST_LISTED: usize = 5_000;
 /// Longest that an Event may take: it is news, and reconciling should not wait for it.
 const EVENT_LIMIT: Duration = Duration::from_secs(3);
 /// A lost apiserver is found out about, and another of its addresses tried.
@@ -135,10 +137,11 @@ impl ApiServer for ApiClient {
         value: &str,
         read: fn(&RawValue) -> T,
     ) -> Result<Vec<T>, ApiError> {
-        let _place = self.lists.acquire().await;
         let collection = ObjectId::new(resource, namespace, "");
         let (mut objects, mut from) = (Vec::new(), String::new());
         loop {
+            // For one page only: others decide how many objects carry a label, and a long list must not hold up short ones.
+            let _place = self.lists.acquire().await;
             let start = Instant::now();
             let request = requests::list(resource, namespace, label, value, &from);
             let page = self.send(Verb::List, &collection, request, self.limit).await;
@@ -149,11 +152,20 @@ impl ApiServer for ApiClient {
             if from.is_empty() {
                 return Ok(objects);
             }
+            if objects.len() >= MOST_LISTED {
+                let kind = resource.kind();
+                let problem = format!(
+                    "{namespace}: more than {MOST_LISTED} objects of kind {kind} have the label {label}={value}"
+                );
+                return Err(ApiError::Unavailable(problem));
+            }
         }
     }
 
-    async fn create(&self, id: &ObjectId, object: String) -> Result<(), ApiError> {
-        self.write(Verb::Create, id, requests::create(id, object)).await.map(drop)
+    async fn create(&self, id: &ObjectId, object: String) -> Result<String, ApiError> {
+        let answer = self.write(Verb::Create, id, requests::create(id, object)).await?;
+        // It is there, whatever the answer looks like.
+        Ok(parsed::<Written>(&answer).map(|written| written.metadata.uid).unwrap_or_default())
     }
 
     async fn dry_run_create(&self, resource: Resource, namespace: &str, object: &Value) -> Result<(), ApiError> {
@@ -218,6 +230,8 @@ struct Written {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WrittenMetadata {
+    #[serde(default)]
+    uid: String,
     resource_version: String,
 }
 

@@ -383,8 +383,9 @@ impl<O: Controlled> Context<O> {
     /// When to try an object again that could not be reconciled.
     fn retry(&self, object: &Guarded<O>, error: &ApiError) -> Action {
         let key = key(object);
-        if matches!(error, ApiError::Conflict(_) | ApiError::NotFound(_)) {
-            // The cache is behind: ordinary, and over in a moment. Not if somebody changes the object without end.
+        if matches!(error, ApiError::Conflict(_) | ApiError::NotFound(_) | ApiError::NotLeader) {
+            // The cache is behind, or the gate is shut: ordinary, and over in a moment. Not if somebody changes the object without
+            // end.
             tracing::debug!(namespace = key.0, name = key.1, "deciding again: {error}");
             return Action::requeue(locked(&self.backoff).conflicted(key));
         }

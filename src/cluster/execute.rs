@@ -1,5 +1,8 @@
 //! Carrying out a plan: checks, then actions, through the one door to the apiserver.
 
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+
 use futures::stream::{self, StreamExt};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
@@ -10,6 +13,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::body::Body;
 use super::endpoints::{SliceFacts, WatchedSlice};
 use super::guard::Guarded;
+use super::guard::lenient::Fields;
 use super::index::{Child, ChildMeta, Owner};
 use super::plan::{Action, Check};
 use super::pod::{PodFacts, WatchedPod};
@@ -43,10 +47,17 @@ pub enum Executed {
 /// Verifies the checks and carries out the actions, in order; pods that are created, or deleted, one after another go in
 /// parallel.
 ///
+/// `made` receives what was created, with the UIDs that the apiserver gave, also when something else was not carried out.
+///
 /// # Errors
 /// What the apiserver answered to a read, a change or a deletion, if it was not yes. Whatever was done until then is
 /// found by the next reconcile.
-pub async fn execute<A: ApiServer>(api: &A, checks: &[Check], actions: &[Action]) -> Result<Executed, ApiError> {
+pub async fn execute<A: ApiServer>(
+    api: &A,
+    checks: &[Check],
+    actions: &[Action],
+    made: &mut Vec<(ObjectId, String)>,
+) -> Result<Executed, ApiError> {
     let (mut reasons, mut doubted) = (Vec::new(), Vec::new());
     for check in checks {
         if let Some(reason) = verify(api, check).await? {
@@ -58,18 +69,42 @@ pub async fn execute<A: ApiServer>(api: &A, checks: &[Check], actions: &[Action]
         return Ok(Executed::Doubted(reasons.join("; "), doubted));
     }
     for group in actions.chunk_by(in_parallel) {
-        let deeds: Vec<_> = group.iter().map(|action| act(api, action)).collect();
+        let is_over = AtomicBool::new(false);
+        let deeds: Vec<_> = group.iter().map(|action| act_unless(&is_over, api, action)).collect();
         let longest = group.iter().map(Action::length).max().unwrap_or_default().max(1);
         let mut deeds = stream::iter(deeds).buffered((BYTES_AT_ONCE / longest).clamp(1, WRITES_AT_ONCE));
-        while let Some(ended) = deeds.next().await {
-            match ended? {
-                Executed::Done => {}
-                // Dropping the others is safe: whatever of them is on its way is found by its name later.
-                other => return Ok(other),
+        let mut first_problem = None;
+        // No more are begun after a problem, but what is under way is awaited: its UID says later that it is ours.
+        while let Some(deed) = deeds.next().await {
+            match deed {
+                Ok(Deed::Made(id, uid)) => made.push((id, uid)),
+                Ok(Deed::Other(Executed::Done)) => {}
+                Ok(Deed::Other(problem)) => first_problem = first_problem.or(Some(Ok(problem))),
+                Err(error) => first_problem = first_problem.or(Some(Err(error))),
             }
+            is_over.store(first_problem.is_some(), Relaxed);
+        }
+        if let Some(problem) = first_problem {
+            return problem;
         }
     }
     Ok(Executed::Done)
+}
+
+/// What came of one action.
+enum Deed {
+    /// An object was created, with that UID.
+    Made(ObjectId, String),
+    /// Anything else.
+    Other(Executed),
+}
+
+/// Carries out an action, or nothing once `is_over` is set.
+async fn act_unless<A: ApiServer>(is_over: &AtomicBool, api: &A, action: &Action) -> Result<Deed, ApiError> {
+    match is_over.load(Relaxed) {
+        true => Ok(Deed::Other(Executed::Done)),
+        false => act(api, action).await,
+    }
 }
 
 /// Creations of pods need no order among themselves, nor do deletions; everything else goes one by one.
@@ -78,39 +113,35 @@ fn in_parallel(a: &Action, b: &Action) -> bool {
     (a.creates_pod() && b.creates_pod()) || (deletes_pod(a) && deletes_pod(b))
 }
 
-async fn act<A: ApiServer>(api: &A, action: &Action) -> Result<Executed, ApiError> {
-    match action {
-        Action::Create { id, owner_uid, object } => create(api, id, owner_uid, object).await,
-        Action::Apply { id, object } => match api.apply(id.resource, &id.namespace, object).await {
-            Err(no @ ApiError::Refused(_)) => Ok(Executed::Refused(id.clone(), no)),
-            answer => answer.map(|()| Executed::Done),
-        },
-        Action::Scale { id, uid, version, replicas } => match api.scale(id, uid, version, *replicas).await {
-            Err(no @ ApiError::Refused(_)) => Ok(Executed::Refused(id.clone(), no)),
-            answer => answer.map(|()| Executed::Done),
-        },
-        Action::Put { id, object, mark, adopts } => put(api, id, object, mark, *adopts).await,
-        Action::Delete { id, uid, version } => match api.delete(id, uid, version.as_deref()).await {
-            // What is left of a history must not hold up what serves.
-            Err(no @ ApiError::Refused(_)) if id.resource != Resource::Pod => Ok(Executed::Refused(id.clone(), no)),
-            answer => answer.map(|()| Executed::Done),
-        },
+async fn act<A: ApiServer>(api: &A, action: &Action) -> Result<Deed, ApiError> {
+    let (id, answer) = match action {
+        Action::Create { id, owner_uid, object } => return create(api, id, owner_uid, object).await,
+        Action::Put { id, object, mark, adopts } => return put(api, id, object, mark, *adopts).await.map(Deed::Other),
+        Action::Apply { id, object } => (id, api.apply(id.resource, &id.namespace, object).await),
+        Action::Scale { id, uid, version, replicas } => (id, api.scale(id, uid, version, *replicas).await),
+        Action::Delete { id, uid, version } => (id, api.delete(id, uid, version.as_deref()).await),
+    };
+    match answer {
+        // A policy of the cluster may protect it: that is reported, and does not hold up what does not depend on it.
+        Err(no @ ApiError::Refused(_)) => Ok(Deed::Other(Executed::Refused(id.clone(), no))),
+        answer => answer.map(|()| Deed::Other(Executed::Done)),
     }
 }
 
-async fn create<A: ApiServer>(api: &A, id: &ObjectId, owner_uid: &str, body: &Body) -> Result<Executed, ApiError> {
-    match api.create(id, body.text().into_owned()).await {
-        Ok(()) => Ok(Executed::Done),
-        Err(ApiError::AlreadyExists(_)) => Ok(match api.read(id).await? {
+async fn create<A: ApiServer>(api: &A, id: &ObjectId, owner_uid: &str, body: &Body) -> Result<Deed, ApiError> {
+    let ended = match api.create(id, body.text().into_owned()).await {
+        Ok(uid) => return Ok(Deed::Made(id.clone(), uid)),
+        Err(ApiError::AlreadyExists(_)) => match api.read(id).await? {
             Some(present) => already_there(id, owner_uid, &body.text(), &present),
             // Gone again by now: no obstacle, and the next reconcile finds it missing.
             None => Executed::Stale(format!("{id} was there and is gone")),
-        }),
+        },
         Err(no @ (ApiError::Refused(_) | ApiError::QuotaExceeded(_) | ApiError::Unavailable(_))) => {
-            Ok(Executed::Refused(id.clone(), no))
+            Executed::Refused(id.clone(), no)
         }
-        Err(other) => Err(other),
-    }
+        Err(other) => return Err(other),
+    };
+    Ok(Deed::Other(ended))
 }
 
 /// Looks whose the object is, past all caches, before it is changed. One that somebody makes between look and change is
@@ -151,6 +182,12 @@ struct Owned {
 }
 
 impl Owned {
+    /// Of an object that others may have made, or marked: its metadata is read field by field.
+    fn of(object: &Value) -> Self {
+        let text = to_raw_value(object).unwrap_or_default();
+        Owned { metadata: Fields::of(&text).inner("metadata").metadata() }
+    }
+
     fn owner(&self) -> Option<Owner> {
         ChildMeta::new(&self.metadata).owner
     }
@@ -167,16 +204,15 @@ impl Owned {
     }
 }
 
-/// Whether an object names the object of this UID as its controller.
-pub(super) fn is_child(object: &Value, owner_uid: &str) -> bool {
-    let owner = Owned::deserialize(object).unwrap_or_default().owner();
-    owner.is_some_and(|owner| owner.uid == owner_uid)
+/// Identity and controller of an object.
+pub(super) fn identity(object: &Value) -> ChildMeta {
+    ChildMeta::new(&Owned::of(object).metadata)
 }
 
 /// What an object means that already has the name of a child.
 fn already_there(id: &ObjectId, owner_uid: &str, wanted_text: &str, present: &Value) -> Executed {
     let wanted: Owned = serde_json::from_str(wanted_text).unwrap_or_default();
-    let found = Owned::deserialize(present).unwrap_or_default();
+    let found = Owned::of(present);
     match (found.owner(), wanted.owner()) {
         // Whoever may create objects can name our object as the owner.
         (Some(owner), _) if owner.uid == owner_uid && found.token() != wanted.token() => {
@@ -234,7 +270,7 @@ async fn verify<A: ApiServer>(api: &A, check: &Check) -> Result<Option<String>, 
         Check::IsAbsent { id, owner_uid } => {
             let live = api.read(id).await?;
             Ok(live
-                .filter(|object| is_child(object, owner_uid))
+                .filter(|object| identity(object).is_controlled_by(owner_uid))
                 .map(|_| format!("{id} is there, whatever the cache says")))
         }
         Check::IsInOtherHands { id, marks } => {
@@ -309,7 +345,7 @@ mod tests {
         json!({
             "metadata": {
                 "name": "j-0", "labels": {"trainyard.dev/job": "j", "team": "a"},
-                "ownerReferences": [{"apiVersion": "v1", "kind": "TrainingJob", "name": "j", "uid": owner_uid, "controller": true}],
+                "ownerReferences": [{"apiVersion": "trainyard.dev/v1alpha1", "kind": "TrainingJob", "name": "j", "uid": owner_uid, "controller": true}],
             },
             "spec": {"containers": [{"name": "c", "image": image}]},
         })

@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+
+use crate::names::GROUP;
 
 /// What the index needs to know of a child.
 pub trait Child {
@@ -25,7 +27,7 @@ pub struct ChildMeta {
     pub uid: String,
     /// resourceVersion that was seen.
     pub resource_version: String,
-    /// Its controller; `None` for an object that nobody controls.
+    /// Its controller; `None` for an object that none of ours and no ReplicaSet controls.
     pub owner: Option<Owner>,
 }
 
@@ -41,9 +43,16 @@ pub struct Owner {
 }
 
 impl ChildMeta {
+    /// Whether the object of this UID controls it.
+    pub fn is_controlled_by(&self, uid: &str) -> bool {
+        self.owner.as_ref().is_some_and(|owner| owner.uid == uid)
+    }
+
     /// Reads what the index needs out of an object's metadata.
     pub fn new(meta: &ObjectMeta) -> Self {
-        let controller = meta.owner_references.iter().flatten().find(|reference| reference.controller.unwrap_or(false));
+        let mut references = meta.owner_references.iter().flatten();
+        let controller = references.find(|reference| reference.controller.unwrap_or(false));
+        let controller = controller.filter(|reference| may_control(reference));
         ChildMeta {
             namespace: meta.namespace.clone().unwrap_or_default(),
             name: meta.name.clone().unwrap_or_default(),
@@ -55,6 +64,15 @@ impl ChildMeta {
                 uid: reference.uid.clone(),
             }),
         }
+    }
+}
+
+/// Whether what controls a child may be an object of ours, or one of the ReplicaSets that a Deployment of ours makes its pods by.
+/// Admission policies look at the API group as well: under any other, a reference to the UID of an object of ours would pass them.
+fn may_control(reference: &OwnerReference) -> bool {
+    match reference.api_version.split_once('/') {
+        Some(("apps", _)) => reference.kind == "ReplicaSet",
+        group => group.is_some_and(|(group, _)| group == GROUP),
     }
 }
 
@@ -162,6 +180,26 @@ mod tests {
 
     fn names(index: &OwnedIndex<Thing>, uid: &str) -> Vec<String> {
         index.of("ns", uid).iter().map(|child| child.0.name.clone()).collect()
+    }
+
+    #[test]
+    fn only_objects_of_ours_and_replica_sets_control_anything() {
+        let cases = [
+            ("trainyard.dev/v1alpha1", "TrainingJob", true),
+            ("trainyard.dev/v2", "Other", true),
+            ("apps/v1", "ReplicaSet", true),
+            ("apps/v1", "StatefulSet", false),
+            ("nosuch.example/v1", "TrainingJob", false),
+            ("trainyard.dev.example/v1", "TrainingJob", false),
+            ("v1", "TrainingJob", false),
+            ("trainyard.dev", "TrainingJob", false),
+        ];
+        for (api_version, kind, is_kept) in cases {
+            let [api_version, kind] = [api_version, kind].map(str::to_owned);
+            let reference = OwnerReference { controller: Some(true), api_version, kind, ..OwnerReference::default() };
+            let meta = ObjectMeta { owner_references: Some(vec![reference.clone()]), ..ObjectMeta::default() };
+            assert_eq!(ChildMeta::new(&meta).owner.is_some(), is_kept, "{reference:?}");
+        }
     }
 
     #[test]

@@ -269,7 +269,7 @@ impl From<WatchedPod> for PodFacts {
 }
 
 /// A text as far as it is kept: others decide how long it is, and tens of thousands of pods are kept.
-fn kept(text: Option<String>) -> Option<String> {
+pub(super) fn kept(text: Option<String>) -> Option<String> {
     text.map(|text| if text.len() > LONGEST_TEXT { shorten(&text, LONGEST_TEXT).to_owned() } else { text })
 }
 

@@ -189,8 +189,8 @@ pub trait ApiServer: Send + Sync {
     ) -> impl Future<Output = Result<Vec<T>, ApiError>> + Send;
 
     /// Creates an object, with `fieldValidation=Strict`: a typo in a field is refused, not dropped.
-    /// The object is JSON text.
-    fn create(&self, id: &ObjectId, object: String) -> impl Future<Output = Result<(), ApiError>> + Send;
+    /// The object is JSON text. Answers its UID.
+    fn create(&self, id: &ObjectId, object: String) -> impl Future<Output = Result<String, ApiError>> + Send;
 
     /// What [`ApiServer::create`] would answer, without creating anything.
     fn dry_run_create(

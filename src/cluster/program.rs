@@ -27,8 +27,8 @@ impl Programs {
     pub fn of_spec(spec: &Value) -> Programs {
         let containers = ["initContainers", "containers"].into_iter();
         let containers = containers.flat_map(|field| spec[field].as_array().into_iter().flatten());
-        // What is no container is not taken by the apiserver either.
-        let programs = containers.filter_map(|container| WatchedProgram::deserialize(container).ok());
+        // What is no container is not taken by the apiserver either: no pod runs it.
+        let programs = containers.map(|container| WatchedProgram::deserialize(container).unwrap_or_default());
         Programs::new(programs.take(MOST_OF_TEMPLATE))
     }
 
@@ -37,9 +37,9 @@ impl Programs {
         Programs(containers.into_iter().take(MOST).map(WatchedProgram::hashed).collect())
     }
 
-    /// Whether a pod runs all of this, whatever else it runs.
+    /// Whether a pod runs all of this, whatever else it runs. No pod runs nothing.
     pub fn are_run_by(&self, pod: &Programs) -> bool {
-        self.0.iter().all(|program| pod.0.contains(program))
+        !self.0.is_empty() && self.0.iter().all(|program| !program.0.is_empty() && pod.0.contains(program))
     }
 }
 
@@ -52,19 +52,20 @@ pub struct WatchedProgram {
     // Go writes an empty list as null.
     command: Option<Vec<String>>,
     args: Option<Vec<String>>,
-    resources: WatchedResources,
+    resources: Option<WatchedResources>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct WatchedResources {
-    limits: BTreeMap<String, IgnoredAny>,
+    limits: Option<BTreeMap<String, IgnoredAny>>,
 }
 
 impl WatchedProgram {
     /// Whether its local storage is limited.
     pub fn limits_storage(&self) -> bool {
-        self.resources.limits.contains_key("ephemeral-storage")
+        let limits = self.resources.as_ref().and_then(|resources| resources.limits.as_ref());
+        limits.is_some_and(|limits| limits.contains_key("ephemeral-storage"))
     }
 
     fn hashed(self) -> (String, String) {
@@ -113,11 +114,22 @@ mod tests {
     }
 
     #[test]
-    fn odd_templates_have_no_programs() {
-        for odd in
-            [json!(null), json!("x"), json!({"containers": "x"}), json!({"containers": ["x", 1, {"command": "x"}]})]
-        {
-            assert_eq!(Programs::of_spec(&odd), Programs::default(), "{odd}");
+    fn no_pod_runs_an_odd_template() {
+        let odd =
+            [json!(null), json!("x"), json!({"containers": "x"}), json!({"containers": ["x", 1, {"command": "x"}]})];
+        for odd in odd {
+            assert!(!Programs::of_spec(&odd).are_run_by(&Programs::of_spec(&odd)), "{odd}");
+        }
+    }
+
+    #[test]
+    fn empty_fields_of_a_template_hide_no_program() {
+        for empty in [json!({"resources": null}), json!({"resources": {"limits": null}}), json!({"command": null})] {
+            let mut container = json!({"name": "c", "image": "train:1"});
+            container.as_object_mut().unwrap().extend(empty.as_object().unwrap().clone());
+            let sent = programs(json!([container]));
+            assert!(sent.are_run_by(&programs(json!([{"name": "c", "image": "train:1"}]))), "{empty}");
+            assert!(!sent.are_run_by(&programs(json!([{"name": "c", "image": "forged"}]))), "{empty}");
         }
     }
 }

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
 use serde_json::{Value, json};
 
-use super::execute::{Executed, execute, is_child};
+use super::execute::{Executed, execute, identity};
 use super::guard::Unreadable;
 use super::managed::{Managed, Remembers, meta};
 use super::plan::{Action, Plan, Publish, earliest};
@@ -57,27 +57,32 @@ pub async fn carry_out<A: ApiServer, O: Managed>(
 ) -> Result<Reconciled, ApiError> {
     settle_uncertain(api, meta(object), memory, now).await?;
     let generation = meta(object).generation;
-    let mut plan = decide(memory);
-    let mut executed = execute(api, &plan.checks, &plan.actions).await;
+    let (mut plan, mut made) = (decide(memory), Vec::new());
+    let mut executed = execute(api, &plan.checks, &plan.actions, &mut made).await;
     if let Ok(Executed::Doubted(reason, checks)) = &executed
         && memory.doubted(checks, now)
     {
         tracing::debug!(reason, "going on without it");
         plan = decide(memory);
-        executed = execute(api, &plan.checks, &plan.actions).await;
+        executed = execute(api, &plan.checks, &plan.actions, &mut made).await;
     }
     let (mut changed, mut again, mut refused) = (false, None, Vec::new());
     loop {
         changed |= !plan.actions.is_empty();
         let (done, uncertain) = carried_out(&executed, &plan.actions);
         memory.writes().note(done, now);
+        made.drain(..).for_each(|(id, uid)| memory.writes().note_made(&id, &uid, now));
         memory.writes().note_uncertain(uncertain);
         memory.acted(done, now);
         let refusal = match executed? {
-            Executed::Done => break,
+            Executed::Done => {
+                memory.writes().not_stale();
+                break;
+            }
             Executed::Stale(reason) | Executed::Doubted(reason, _) => {
                 tracing::debug!(reason, "a cache is behind; deciding again");
-                return Ok(Reconciled::stale(now));
+                let again = memory.writes().stale_again(now);
+                return Ok(Reconciled { changed: false, wake_at: Some(again) });
             }
             Executed::Refused(id, error) => Refusal::answered(&id, &error, generation, now),
             Executed::Foreign(id) => Refusal::foreign(&id, O::NOUN, generation, now),
@@ -92,7 +97,7 @@ pub async fn carry_out<A: ApiServer, O: Managed>(
         if !goes_on || plan.actions.is_empty() {
             break;
         }
-        executed = execute(api, &plan.checks, &plan.actions).await;
+        executed = execute(api, &plan.checks, &plan.actions, &mut made).await;
     }
     plan = plan.waking_at(again);
     memory.decided(&plan.status, now);
@@ -126,9 +131,9 @@ async fn settle_uncertain<A: ApiServer, M: Remembers<S>, S>(
 ) -> Result<(), ApiError> {
     let [namespace, uid] = [&owner.namespace, &owner.uid].map(|field| field.as_deref().unwrap_or_default());
     while let Some((resource, name)) = memory.writes().next_uncertain() {
-        let live = api.read(&ObjectId::new(resource, namespace, name)).await?.filter(|object| is_child(object, uid));
-        let version = live.as_ref().and_then(|object| object["metadata"]["resourceVersion"].as_str());
-        memory.writes().settle(version, now);
+        let live = api.read(&ObjectId::new(resource, namespace, name)).await?;
+        let child = live.map(|object| identity(&object)).filter(|child| child.is_controlled_by(uid));
+        memory.writes().settle(child.as_ref(), now);
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 
 use super::guard::watched_as;
 use super::index::{Child, ChildMeta};
+use super::pod::kept;
 use crate::names;
 
 /// What is kept of a Deployment of ours.
@@ -105,7 +106,7 @@ impl From<WatchedDeployment> for DeploymentFacts {
             available: status.available_replicas.unwrap_or_default().min(wanted),
             min_ready: spec.min_ready_seconds.unwrap_or_default(),
             was_changed: templates(&metadata) > 1,
-            refused: refused.and_then(|condition| condition.message),
+            refused: kept(refused.and_then(|condition| condition.message)),
         }
     }
 }
@@ -147,13 +148,16 @@ watched_as!(WatchedRevision, k8s_openapi::api::apps::v1::ControllerRevision);
 
 impl From<WatchedRevision> for RevisionFacts {
     fn from(revision: WatchedRevision) -> Self {
+        let meta = ChildMeta::new(&revision.metadata);
+        // StatefulSets and DaemonSets have ControllerRevisions too, with the labels of their templates.
+        let data = revision.data.filter(|_| meta.owner.is_some());
         RevisionFacts {
-            meta: ChildMeta::new(&revision.metadata),
+            meta,
             number: revision.revision,
             hash: annotation(&revision.metadata, names::ANNOTATION_REVISION_HASH),
             change: annotation(&revision.metadata, names::ANNOTATION_CHANGE),
             created: revision.metadata.creation_timestamp.map(|time| time.0).unwrap_or_default(),
-            data: revision.data.map(|data| data.get().into()).unwrap_or_default(),
+            data: data.map(|data| data.get().into()).unwrap_or_default(),
         }
     }
 }
@@ -279,8 +283,10 @@ fn revision(meta: &ObjectMeta) -> i64 {
     label.and_then(|number| number.parse().ok()).unwrap_or_default()
 }
 
+/// The value of an annotation, as far as it is kept: others decide how long it is.
 fn annotation(meta: &ObjectMeta, key: &str) -> String {
-    meta.annotations.as_ref().and_then(|annotations| annotations.get(key)).cloned().unwrap_or_default()
+    let value = meta.annotations.as_ref().and_then(|annotations| annotations.get(key));
+    kept(value.cloned()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -291,12 +297,17 @@ mod tests {
     #[test]
     fn a_record_is_kept_however_deep_it_is() {
         let deep = format!("{}1{}", "[".repeat(5_000), "]".repeat(5_000));
-        let text = format!(r#"{{"metadata": {{"name": "r"}}, "revision": 2, "data": {deep}}}"#);
+        let owner = r#"[{"apiVersion": "trainyard.dev/v1alpha1", "kind": "ModelDeployment", "name": "d", "uid": "u", "controller": true}]"#;
+        let text =
+            format!(r#"{{"metadata": {{"name": "r", "ownerReferences": {owner}}}, "revision": 2, "data": {deep}}}"#);
         let facts = RevisionFacts::from(serde_json::from_str::<WatchedRevision>(&text).unwrap());
         assert_eq!((facts.number, facts.data.len()), (2, deep.len()));
-        let tree = json!({"metadata": {}, "revision": 1, "data": {"a": [1, 2]}});
-        let facts = RevisionFacts::from(serde_json::from_value::<WatchedRevision>(tree).unwrap());
-        assert_eq!(&*facts.data, r#"{"a":[1,2]}"#);
+        let owned = json!({"ownerReferences": serde_json::from_str::<serde_json::Value>(owner).unwrap()});
+        for (metadata, data) in [(owned, r#"{"a":[1,2]}"#), (json!({}), "")] {
+            let tree = json!({"metadata": metadata, "revision": 1, "data": {"a": [1, 2]}});
+            let facts = RevisionFacts::from(serde_json::from_value::<WatchedRevision>(tree).unwrap());
+            assert_eq!(&*facts.data, data, "only what is of ours is kept");
+        }
     }
 
     #[test]

@@ -8,14 +8,29 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::index::ChildMeta;
 use super::plan::Action;
-use super::port::Resource;
+use super::port::{ObjectId, Resource};
 use super::refusal::{Missing, Refusal};
+use super::retry::wait_before;
 
 /// How long a cache may take to show what we created before we doubt that it is there.
 const CACHE_PATIENCE: SignedDuration = SignedDuration::from_secs(30);
 
+/// Wait after the first decision that a cache was behind for.
+const FIRST_STALE_RETRY: SignedDuration = SignedDuration::from_secs(1);
+/// The longest wait after one of several in a row.
+const LONGEST_STALE_RETRY: SignedDuration = SignedDuration::from_secs(30);
+
 /// Kind and name of a child.
 type Name = (Resource, String);
+
+/// A child that was created and that no cache shows yet.
+#[derive(Clone, Debug, PartialEq)]
+struct Unseen {
+    /// When it was created, or last found by looking it up.
+    since: Timestamp,
+    /// UID that the apiserver answered, if it did.
+    uid: Option<String>,
+}
 
 /// Our own recent writes.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -28,6 +43,8 @@ pub struct Writes {
     pub noticed_at: Option<Timestamp>,
     /// How much longer than usual a status that can wait should wait, since the controller is busy.
     pub extra_wait: SignedDuration,
+    /// Decisions in a row that were not carried out since a cache was behind.
+    stale: i32,
     /// What the apiserver would not create, and until when we do not ask again.
     pub refusal: Option<Refusal>,
     /// Children that name something that is missing.
@@ -35,8 +52,8 @@ pub struct Writes {
     /// Children of which the caches do not tell whether our write is there, and the version that each change was decided
     /// upon.
     uncertain: Vec<(Name, Option<String>)>,
-    /// Children created and not yet seen, and when they were created.
-    created: BTreeMap<Name, Timestamp>,
+    /// Children created and not yet seen.
+    created: BTreeMap<Name, Unseen>,
     /// resourceVersion of each child that our last change replaced.
     changed_from: BTreeMap<Name, String>,
 }
@@ -82,16 +99,34 @@ impl Writes {
         self.uncertain.last().map(|((resource, name), _)| (*resource, name.as_str()))
     }
 
-    /// Takes in how the object of that write is, past any cache: its resourceVersion, or nothing if there is none.
-    pub fn settle(&mut self, version: Option<&str>, now: Timestamp) {
+    /// Takes in how the object of that write is, past any cache; nothing if there is none.
+    pub fn settle(&mut self, live: Option<&ChildMeta>, now: Timestamp) {
         let Some((name, decided_upon)) = self.uncertain.pop() else { return };
-        match (decided_upon, version) {
-            (None, Some(_)) => self.note_created(name.0, &name.1, now),
-            (Some(replaced), Some(version)) if replaced != version => {
+        match (decided_upon, live) {
+            (None, Some(live)) => {
+                let known = self.created.remove(&name).and_then(|unseen| unseen.uid).filter(|uid| *uid == live.uid);
+                self.created.insert(name, Unseen { since: now, uid: known });
+            }
+            (None, None) => {
+                self.created.remove(&name);
+            }
+            (Some(replaced), Some(live)) if replaced != live.resource_version => {
                 self.changed_from.insert(name, replaced);
             }
-            _ => {}
+            (Some(_), _) => {}
         }
+    }
+
+    /// A cache was behind, so that nothing was carried out. Answers when to decide again, should no event come: a moment later at
+    /// first; an object that no cache will ever show, say without its labels, must not keep the apiserver busy.
+    pub fn stale_again(&mut self, now: Timestamp) -> Timestamp {
+        self.stale = self.stale.saturating_add(1);
+        now + wait_before(self.stale, FIRST_STALE_RETRY, LONGEST_STALE_RETRY)
+    }
+
+    /// A decision was carried out.
+    pub fn not_stale(&mut self) {
+        self.stale = 0;
     }
 
     /// Remembers that the apiserver would not create a child.
@@ -105,7 +140,19 @@ impl Writes {
     /// Remembers a child that was created.
     pub fn note_created(&mut self, resource: Resource, name: &str, now: Timestamp) {
         self.missing.remove(&(resource, name.to_owned()));
-        self.created.insert((resource, name.to_owned()), now);
+        self.created.insert((resource, name.to_owned()), Unseen { since: now, uid: None });
+    }
+
+    /// Remembers a child that was created, and the UID that the apiserver gave it.
+    pub fn note_made(&mut self, id: &ObjectId, uid: &str, now: Timestamp) {
+        self.missing.remove(&(id.resource, id.name.clone()));
+        self.created.insert((id.resource, id.name.clone()), Unseen { since: now, uid: Some(uid.to_owned()) });
+    }
+
+    /// Whether a child that a cache shows for the first time is the very object that this process has made.
+    pub fn has_made(&self, resource: Resource, child: &ChildMeta) -> bool {
+        let unseen = self.created.get(&(resource, child.name.clone()));
+        unseen.is_some_and(|unseen| unseen.uid.as_ref() == Some(&child.uid))
     }
 
     /// Takes in what the caches show: creations that are seen by now are waited for no more. What no cache shows for long
@@ -120,10 +167,12 @@ impl Writes {
             }
         }
         self.changed_from = awaited;
-        for (name, _) in self.created.extract_if(.., |_, created| now >= *created + CACHE_PATIENCE) {
-            // A pod has the same name each time: creating it again finds it.
-            if name.0 != Resource::Pod {
-                self.uncertain.push((name, None));
+        for (name, unseen) in &mut self.created {
+            // A clock that was set back must not make the wait longer.
+            unseen.since = unseen.since.min(now);
+            let is_known = self.uncertain.iter().any(|(uncertain, _)| uncertain == name);
+            if now >= unseen.since + CACHE_PATIENCE && !is_known {
+                self.uncertain.push((name.clone(), None));
             }
         }
         self.missing.retain(|_, missing| !missing.is_forgotten(now));
@@ -154,13 +203,13 @@ impl Writes {
 
     /// Children created a while ago that no cache shows yet.
     pub fn overdue(&self, now: Timestamp) -> impl Iterator<Item = (Resource, &str)> {
-        let late = self.created.iter().filter(move |(_, created)| now >= **created + CACHE_PATIENCE / 2);
+        let late = self.created.iter().filter(move |(_, unseen)| now >= unseen.since + CACHE_PATIENCE / 2);
         late.map(|((resource, name), _)| (*resource, name.as_str()))
     }
 
     /// When the oldest creation that no cache shows becomes doubtful.
     pub fn doubt_at(&self) -> Option<Timestamp> {
-        self.created.values().min().map(|created| *created + CACHE_PATIENCE)
+        self.created.values().map(|unseen| unseen.since + CACHE_PATIENCE).min()
     }
 }
 
@@ -172,25 +221,54 @@ mod tests {
         Timestamp::from_second(second).expect("a moment")
     }
 
+    fn child(uid: &str) -> ChildMeta {
+        ChildMeta { name: "j-0".to_owned(), uid: uid.to_owned(), ..ChildMeta::default() }
+    }
+
     #[test]
     fn what_no_cache_shows_for_long_is_looked_up_and_not_made_again() {
         let mut writes = Writes::default();
-        writes.note_created(Resource::Deployment, "d-1", second(0));
-        writes.note_created(Resource::Pod, "j-0", second(0));
+        writes.note_made(&ObjectId::new(Resource::Pod, "ns", "j-0"), "u", second(0));
         writes.catch_up([], second(29));
         assert_eq!(writes.next_uncertain(), None);
         writes.catch_up([], second(30));
-        assert_eq!(
-            writes.next_uncertain(),
-            Some((Resource::Deployment, "d-1")),
-            "a pod is found when it is made again"
-        );
-        writes.settle(Some("7"), second(30));
-        assert!(writes.has_created(Resource::Deployment, "d-1"), "it is there, and the watch hangs");
-        assert_eq!(writes.doubt_at(), Some(second(60)));
-        writes.catch_up([], second(60));
-        writes.settle(None, second(60));
-        assert!(!writes.has_created(Resource::Deployment, "d-1"), "it was deleted before any cache showed it");
-        assert_eq!(writes.next_uncertain(), None);
+        writes.catch_up([], second(31));
+        assert_eq!(writes.next_uncertain(), Some((Resource::Pod, "j-0")));
+        writes.settle(Some(&child("u")), second(31));
+        assert_eq!(writes.next_uncertain(), None, "it is looked up once");
+        assert!(writes.has_created(Resource::Pod, "j-0"), "it is there, and the watch hangs");
+        assert!(writes.has_made(Resource::Pod, &child("u")));
+        assert_eq!(writes.doubt_at(), Some(second(61)));
+        writes.catch_up([], second(61));
+        writes.settle(None, second(61));
+        assert!(!writes.has_created(Resource::Pod, "j-0"), "it was deleted before any cache showed it");
+    }
+
+    #[test]
+    fn another_object_under_the_name_of_one_that_was_made_is_not_taken_for_it() {
+        let mut writes = Writes::default();
+        writes.note_made(&ObjectId::new(Resource::Pod, "ns", "j-0"), "u", second(0));
+        assert!(!writes.has_made(Resource::Pod, &child("v")));
+        writes.catch_up([], second(30));
+        writes.settle(Some(&child("v")), second(30));
+        assert!(writes.has_created(Resource::Pod, "j-0"), "the name is taken");
+        assert!(!writes.has_made(Resource::Pod, &child("v")));
+    }
+
+    #[test]
+    fn what_stays_stale_is_looked_at_less_and_less_often() {
+        let mut writes = Writes::default();
+        let mut waits = || writes.stale_again(second(0)).as_second();
+        assert_eq!([waits(), waits(), waits(), waits(), waits(), waits(), waits()], [1, 2, 4, 8, 16, 30, 30]);
+        writes.not_stale();
+        assert_eq!(writes.stale_again(second(0)), second(1));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_makes_no_wait_longer() {
+        let mut writes = Writes::default();
+        writes.note_created(Resource::Service, "s", second(1_000));
+        writes.catch_up([], second(100));
+        assert_eq!(writes.doubt_at(), Some(second(130)));
     }
 }

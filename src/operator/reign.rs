@@ -98,7 +98,7 @@ impl Service {
                     gate: lease.gate(),
                     territory: territory.clone(),
                     metrics: self.metrics.clone(),
-                    watches: watches.clone(),
+                    watches: watches.with_its_own_place(),
                 };
                 // A task of this runtime and not of the controllers': the gate is open only for renewals that this watch
                 // has shown.

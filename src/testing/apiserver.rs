@@ -41,7 +41,7 @@ impl ApiServer for World {
         Ok(found.map(|(_, object)| read(&text(object))).collect())
     }
 
-    async fn create(&self, id: &ObjectId, object: String) -> Result<(), ApiError> {
+    async fn create(&self, id: &ObjectId, object: String) -> Result<String, ApiError> {
         self.arrive().await;
         let object: Value = serde_json::from_str(&object).expect("the operator sends JSON");
         self.write(Verb::Create, id, |state| state.create(id, &object))
@@ -201,7 +201,7 @@ impl State {
         Ok(())
     }
 
-    fn create(&mut self, id: &ObjectId, object: &Value) -> Result<(), ApiError> {
+    fn create(&mut self, id: &ObjectId, object: &Value) -> Result<String, ApiError> {
         check_new(id, object)?;
         if self.objects.contains_key(id) {
             return Err(ApiError::AlreadyExists(id.clone()));
@@ -220,7 +220,7 @@ impl State {
             }
         }
         self.insert(Actor::Operator, id, object.clone());
-        Ok(())
+        Ok(self.objects.get(id).map(|created| json::uid(created).to_owned()).unwrap_or_default())
     }
 
     fn apply(&mut self, id: &ObjectId, object: &Value) -> Result<(), ApiError> {

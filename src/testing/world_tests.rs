@@ -38,7 +38,7 @@ fn pod(name: &str, owner: &str) -> Value {
 }
 
 fn create(world: &World, object: &Value) -> Result<(), ApiError> {
-    block_on(world.create(&pod_id(&json::id(Resource::Pod, object).name), object.to_string()))
+    block_on(world.create(&pod_id(&json::id(Resource::Pod, object).name), object.to_string())).map(drop)
 }
 
 fn revision(world: &World, id: &ObjectId) -> String {
@@ -221,7 +221,7 @@ fn a_record_keeps_its_data_and_a_deployment_its_selector() {
     });
     let create = |resource, object: &Value| {
         let id = ObjectId::new(resource, "team", &json::id(resource, object).name);
-        block_on(world.create(&id, object.to_string()))
+        block_on(world.create(&id, object.to_string())).map(drop)
     };
     assert_eq!(create(Resource::ControllerRevision, &record), Ok(()));
     let labels = json!({ "matchLabels": { "x": "y" } });

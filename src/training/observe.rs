@@ -75,7 +75,7 @@ impl Memory {
         let before = std::mem::take(&mut self.seen);
         for pod in &observed.pods {
             let known = before.get(&(pod.attempt, pod.rank)).filter(|seen| seen.pod.meta.uid == pod.meta.uid);
-            let made = known.is_some_and(|seen| seen.made) || self.writes.has_created(Resource::Pod, &pod.meta.name);
+            let made = known.is_some_and(|seen| seen.made) || self.writes.has_made(Resource::Pod, &pod.meta);
             self.seen.insert((pod.attempt, pod.rank), SeenPod { pod: pod.clone(), made });
         }
         // Others may make any number of pods under our names, so only what can be ours is remembered once it is gone.

@@ -13,7 +13,7 @@ use crate::api::TrainingJob;
 use crate::cluster::execute::{Executed, execute};
 use crate::cluster::guard::Guarded;
 use crate::cluster::lease::{LeaseHolder, LeasePlace, LeaseTimes};
-use crate::cluster::plan::Check;
+use crate::cluster::plan::{Action, Check};
 use crate::cluster::port::EventType;
 use crate::cluster::reconcile::{is_behind, report_unreadable};
 use crate::cluster::scope::Scope;
@@ -201,9 +201,9 @@ async fn nothing_is_written_in_a_namespace_that_another_has_claimed() {
     assert_eq!(fake.api.create(&pod(), "{}".to_owned()).await, Err(ApiError::NotLeader));
     fake.api.publish_event(&job(), "u", &draft("note")).await;
     assert_eq!(*fake.sent.lock().unwrap(), []);
-    assert_eq!(fake.api.create(&ObjectId::new(Resource::Pod, "serve", "a"), "{}".to_owned()).await, Ok(()));
+    assert_eq!(fake.api.create(&ObjectId::new(Resource::Pod, "serve", "a"), "{}".to_owned()).await, Ok(String::new()));
     territory.leave_alone([].into());
-    assert_eq!(fake.api.create(&pod(), "{}".to_owned()).await, Ok(()));
+    assert_eq!(fake.api.create(&pod(), "{}".to_owned()).await, Ok(String::new()));
 }
 
 #[tokio::test]
@@ -264,7 +264,7 @@ async fn a_poisoned_child_counts_as_there_for_its_owner_and_for_nobody_else() {
     let managed = format!(r#""managedFields": [{{"time": "9999-12-31T23:59:59Z", "fieldsV1": {deep}}}]"#);
     let owner = |uid| {
         format!(
-            r#""ownerReferences": [{{"apiVersion": "v1", "kind": "TrainingJob", "name": "digits", "uid": "{uid}", "controller": true}}]"#
+            r#""ownerReferences": [{{"apiVersion": "trainyard.dev/v1alpha1", "kind": "TrainingJob", "name": "digits", "uid": "{uid}", "controller": true}}]"#
         )
     };
     let pod = |owner: String, status: &str| {
@@ -285,18 +285,22 @@ async fn a_poisoned_child_counts_as_there_for_its_owner_and_for_nobody_else() {
         ("no object", "7".to_owned(), false),
     ] {
         let api = saying(format!(r#"{{"metadata": {{}}, "items": [{pod}]}}"#));
-        assert_eq!(is_doubted(execute(&api, std::slice::from_ref(&check), &[]).await), blocks, "{what}");
+        assert_eq!(
+            is_doubted(execute(&api, std::slice::from_ref(&check), &[], &mut Vec::new()).await),
+            blocks,
+            "{what}"
+        );
     }
 
     // Reads of one object alike: our own with deep metadata, and a pod that is to have ended.
     let meta = format!(r#"{{"name": "digits", "uid": "u", "resourceVersion": "7", {managed}}}"#);
     let current = Check::OwnerIsCurrent { id: job(), uid: "u".to_owned(), resource_version: "7".to_owned() };
     let api = saying(format!(r#"{{"metadata": {meta}, "spec": {{"x": {deep}}}}}"#));
-    assert_eq!(execute(&api, &[current], &[]).await, Ok(Executed::Done));
+    assert_eq!(execute(&api, &[current], &[], &mut Vec::new()).await, Ok(Executed::Done));
     let ended = [Check::PodHasEnded { id: ObjectId::new(Resource::Pod, "train", "digits-0") }];
     for (status, blocks) in [(r#"{"phase": "Failed"}"#, false), (r#"{"phase": "Failed", "podIPs": 5}"#, true)] {
         let api = saying(pod(owner("u"), status));
-        assert_eq!(is_doubted(execute(&api, &ended, &[]).await), blocks, "{status}");
+        assert_eq!(is_doubted(execute(&api, &ended, &[], &mut Vec::new()).await), blocks, "{status}");
     }
 }
 
@@ -331,4 +335,42 @@ async fn an_object_whose_status_cannot_be_read_says_so_once_and_what_was_finishe
             assert!(message.contains("status: ") && message.contains("nobody but the operator"), "{message}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_deletion_that_is_refused_is_named_and_no_failure_of_its_own() {
+    let denied = "pods \"digits-0\" is forbidden: ValidatingAdmissionPolicy 'keep' denied request";
+    let fake = Fake::failing(422, "Invalid", denied);
+    let delete = Action::Delete { id: pod(), uid: "u".to_owned(), version: None };
+    let executed = execute(&fake.api, &[], &[delete], &mut Vec::new()).await;
+    assert!(matches!(&executed, Ok(Executed::Refused(id, ApiError::Refused(_))) if *id == pod()), "{executed:?}");
+}
+
+#[tokio::test]
+async fn what_was_created_beside_a_problem_is_known() {
+    let answer = async |content: Bytes| {
+        let object: Value = serde_json::from_slice(&content).unwrap();
+        let name = object["metadata"]["name"].as_str().unwrap();
+        match name {
+            "b" => {
+                (StatusCode::TOO_MANY_REQUESTS, json!({"kind": "Status", "code": 429, "message": "later"}).to_string())
+            }
+            _ => (
+                StatusCode::CREATED,
+                json!({"metadata": {"uid": format!("uid-{name}"), "resourceVersion": "1"}}).to_string(),
+            ),
+        }
+    };
+    let client = kube::Client::new(Router::new().fallback(answer), "default");
+    let api = ApiClient::new(client, LeaseGate::always(), Territory::undisputed(), Arc::new(Metrics::new()));
+    let create = |name: &str| Action::Create {
+        id: ObjectId::new(Resource::Pod, "train", name),
+        owner_uid: "u".to_owned(),
+        object: json!({"metadata": {"name": name}}).into(),
+    };
+    let mut made = Vec::new();
+    let executed = execute(&api, &[], &["a", "b", "c"].map(create), &mut made).await;
+    assert!(matches!(&executed, Ok(Executed::Refused(id, _)) if id.name == "b"), "{executed:?}");
+    let made: Vec<_> = made.iter().map(|(id, uid)| (id.name.as_str(), uid.as_str())).collect();
+    assert_eq!(made, [("a", "uid-a"), ("c", "uid-c")]);
 }

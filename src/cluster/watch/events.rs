@@ -41,7 +41,7 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     let sieve = watches.clone();
-    let listing = Listing { api, selection, watches, list: None, streams: true, events: None };
+    let listing = Listing { api, selection, watches, list: None, is_listing: true, streams: true, events: None };
     stream::unfold(listing, Listing::next)
         .filter_map(move |event| ready(readable(event, &sieve)))
         // After the filter: what is wrong with an object must not delay the next one.
@@ -81,6 +81,8 @@ struct Listing<K> {
     watches: Watches,
     /// Held while a list comes in.
     list: Option<OwnedSemaphorePermit>,
+    /// Whether a list is asked for or comes in.
+    is_listing: bool,
     /// Whether lists are streamed.
     streams: bool,
     events: Option<Events<K>>,
@@ -92,11 +94,10 @@ where
 {
     async fn next(mut self) -> Option<(watcher::Result<Event<Guarded<K>>>, Self)> {
         loop {
-            let is_listing = self.list.is_some();
             let (api, selection, streams) = (&self.api, &self.selection, self.streams);
             let events = self.events.get_or_insert_with(|| begin(api, selection, streams));
             let next = events.next();
-            let event = if is_listing && self.streams {
+            let event = if self.is_listing && self.streams {
                 match timeout(LONGEST_SILENCE, next).await {
                     Ok(event) => event?,
                     Err(_) => {
@@ -114,10 +115,10 @@ where
                 }
                 // Nothing of the list is in memory yet.
                 Ok(Event::Init) => {
-                    self.list = None;
+                    (self.list, self.is_listing) = (None, true);
                     self.list = self.watches.place_for_list().await;
                 }
-                Ok(Event::InitDone) => self.list = None,
+                Ok(Event::InitDone) => (self.list, self.is_listing) = (None, false),
                 Err(error) if !is_of_one_line(error) => self.list = None,
                 Ok(Event::InitApply(_) | Event::Apply(_) | Event::Delete(_)) | Err(_) => {}
             }

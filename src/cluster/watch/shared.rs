@@ -27,12 +27,11 @@ const MOST_REPORTED: usize = 1_000;
 
 /// Shared by all watches of a term. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Watches(Arc<Inner>);
+pub struct Watches(Arc<Inner>, Arc<Semaphore>);
 
 #[derive(Debug)]
 struct Inner {
     metrics: Arc<Metrics>,
-    lists: Arc<Semaphore>,
     broken: Mutex<BTreeMap<String, Failures>>,
     reported: Mutex<HashSet<String>>,
 }
@@ -48,12 +47,17 @@ impl Watches {
     /// Nothing is wrong yet. What cannot be read is counted in `metrics`.
     pub fn new(metrics: Arc<Metrics>) -> Self {
         let lists = Arc::new(Semaphore::new(LISTS_AT_ONCE));
-        Watches(Arc::new(Inner { metrics, lists, broken: Mutex::default(), reported: Mutex::default() }))
+        Watches(Arc::new(Inner { metrics, broken: Mutex::default(), reported: Mutex::default() }), lists)
+    }
+
+    /// The same for a watch that must not wait for the lists of others.
+    pub fn with_its_own_place(&self) -> Self {
+        Watches(self.0.clone(), Arc::new(Semaphore::new(1)))
     }
 
     /// Waits a while for a place to take in a list; `None`: go on without.
     pub(super) async fn place_for_list(&self) -> Option<OwnedSemaphorePermit> {
-        timeout(LONGEST_WAIT, self.0.lists.clone().acquire_owned()).await.ok()?.ok()
+        timeout(LONGEST_WAIT, self.1.clone().acquire_owned()).await.ok()?.ok()
     }
 
     /// The watch of these objects has failed.

@@ -16,7 +16,7 @@ fn watches() -> Watches {
 fn pod(number: usize) -> WatchedPod {
     serde_json::from_value(json!({"metadata": {
         "namespace": "ns", "name": format!("p{number}"),
-        "ownerReferences": [{"apiVersion": "v1", "kind": "K", "name": "o", "uid": format!("{number}"), "controller": true}],
+        "ownerReferences": [{"apiVersion": "trainyard.dev/v1alpha1", "kind": "K", "name": "o", "uid": format!("{number}"), "controller": true}],
     }}))
     .unwrap()
 }

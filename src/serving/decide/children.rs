@@ -196,7 +196,9 @@ pub(super) fn forget(view: &View, judgement: &Judgement, plan: &mut Plan<ModelDe
         return;
     }
     // What is stable by the record counts until the record says otherwise.
-    let used = [Some(view.asked), view.of_spec, view.stable, judgement.stable, view.valid.undo_to];
+    // Also one that an invalid spec names: it may be all that is wrong with it.
+    let named = view.deployment.spec.rollout.as_ref().and_then(|rollout| rollout.undo_to);
+    let used = [Some(view.asked), view.of_spec, view.stable, judgement.stable, view.valid.undo_to, named];
     let is_unused = |number: &&i64| {
         let revision = view.revision(**number);
         !used.contains(&Some(**number)) && revision.wanted() == 0 && revision.replicas() == 0

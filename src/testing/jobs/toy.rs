@@ -209,7 +209,7 @@ impl<'a, const MISTAKE: u8> Visit<'a, MISTAKE> {
                 Err(ApiError::QuotaExceeded(_) | ApiError::Refused(_)) => {
                     wait = Some((SignedDuration::from_secs(30), String::new()));
                 }
-                other => other?,
+                other => drop(other?),
             }
         }
         Ok(wait)

@@ -53,7 +53,7 @@ pub(super) fn judge(view: &View) -> Option<Plan<TrainingJobStatus>> {
     if failure.may_change {
         // A moment later the kubelet says whether it ended the pod, and why.
         let unchanged = Plan::status_only(view.status.clone(), Publish::Now);
-        return Some(unchanged.waking_at(view.memory.ending.at_the_latest(view.now)));
+        return Some(unchanged.waking_at(view.memory.ending.at_the_latest(view.now)).waking_at(deadline(view)));
     }
     let mut plan = end_attempt(view, failure);
     if !vanished.is_empty() {

@@ -18,7 +18,7 @@ fn poisons() -> Vec<Poison> {
     let deep = format!("{}1{}", r#"{"f:a":"#.repeat(5_000), "}".repeat(5_000));
     let metadata = |what, member: &str| (what, member.to_owned(), String::new(), true);
     let object = |what, member: String| (what, String::new(), member, false);
-    let owner = r#""apiVersion": "v1", "kind": "K", "name": "o", "uid": "5""#;
+    let owner = r#""apiVersion": "trainyard.dev/v1alpha1", "kind": "K", "name": "o", "uid": "5""#;
     vec![
         metadata("nothing", ""),
         metadata("deep managedFields", &format!(r#""managedFields": [{{"manager": "m", "fieldsV1": {deep}}}]"#)),
@@ -54,7 +54,7 @@ where
         let what = format!("{} with {what}", std::any::type_name::<K>());
         let after = |member: &str| if member.is_empty() { String::new() } else { format!(", {member}") };
         let text = format!(
-            r#"{{"apiVersion": "v1", "kind": "K", "metadata": {{"name": "n", "namespace": "ns", "uid": "u", "resourceVersion": "7"{}}}{}{}}}"#,
+            r#"{{"apiVersion": "trainyard.dev/v1alpha1", "kind": "K", "metadata": {{"name": "n", "namespace": "ns", "uid": "u", "resourceVersion": "7"{}}}{}{}}}"#,
             after(&in_metadata),
             after(good),
             after(&in_object),

@@ -48,7 +48,7 @@ fn lines(lines: Vec<String>) -> Answer {
 }
 
 fn object(number: usize) -> String {
-    let owner = json!({"apiVersion": "v1", "kind": "K", "name": "o", "uid": format!("{number}"), "controller": true});
+    let owner = json!({"apiVersion": "trainyard.dev/v1alpha1", "kind": "K", "name": "o", "uid": format!("{number}"), "controller": true});
     let meta =
         json!({"namespace": "ns", "name": format!("p{number}"), "resourceVersion": "5", "ownerReferences": [owner]});
     json!({"metadata": meta}).to_string()

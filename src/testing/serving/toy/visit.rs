@@ -275,7 +275,7 @@ impl<const MISTAKE: u8> Visit<'_, MISTAKE> {
 
     async fn create(&self, resource: Resource, object: &Value) -> Result<(), ApiError> {
         let id = ObjectId::new(resource, &self.key.namespace, &json::id(resource, object).name);
-        self.api.create(&id, object.to_string()).await
+        self.api.create(&id, object.to_string()).await.map(drop)
     }
 
     async fn set_replicas(&self, number: u64, replicas: u64, deployments: &mut Numbered) -> Result<(), ApiError> {

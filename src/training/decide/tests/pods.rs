@@ -107,9 +107,13 @@ fn a_pod_of_the_attempt_in_force_that_runs_something_else_is_removed() {
 
     // What this process has created is ours, whatever a webhook has made of it; and so is all of an attempt that was launched.
     let mut case = forged(Case::new(json!({})), 0, 1, 0);
-    case.memory.writes.note_created(Resource::Pod, &names::pod("j", UID, names::ROLE_WORKER, 0, 1), seconds(0));
-    case.memory.catch_up(&case.observed, 1, seconds(0));
-    assert!(holds(&case.plan(), COMPLETE));
+    let made = ObjectId::new(Resource::Pod, "ns", &names::pod("j", UID, names::ROLE_WORKER, 0, 1));
+    let uid = case.observed.pods[0].meta.uid.clone();
+    for (uid_of_ours, is_complete) in [("another", false), (uid.as_str(), true)] {
+        case.memory.writes.note_made(&made, uid_of_ours, seconds(0));
+        case.memory.catch_up(&case.observed, 1, seconds(0));
+        assert_eq!(holds(&case.plan(), COMPLETE), is_complete, "{uid_of_ours}");
+    }
     let launched = forged(Case::new(json!({})), 0, 1, 0).status(|status| status.launched_attempt = Some(1));
     assert!(holds(&launched.plan(), COMPLETE));
 
