@@ -6,22 +6,22 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value;
 
-/// A number of pods, or a part of all of them.
+/// A number of pods, or a percentage of all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Amount {
-    /// So many.
+    /// A number of pods.
     Count(i32),
-    /// So many of a hundred.
+    /// A percentage.
     Percent(i32),
 }
 
 impl Amount {
-    /// Of so many pods in all, a part rounded up.
+    /// The number out of all pods, a percentage rounded up.
     pub fn rounded_up(self, of: i32) -> i32 {
         self.of(of, 99)
     }
 
-    /// Of so many pods in all, a part rounded down.
+    /// The number out of all pods, a percentage rounded down.
     pub fn rounded_down(self, of: i32) -> i32 {
         self.of(of, 0)
     }
@@ -93,7 +93,7 @@ impl JsonSchema for Amount {
             "maxLength": 4,
             "x-kubernetes-validations": [{
                 "rule": "type(self) == int ? (self >= 0 && self <= 1000) : self.matches('^([0-9]|[1-9][0-9]|100)%$')",
-                "message": "must be a number from 0 to 1000, or a part such as 25%, at most 100%",
+                "message": "must be a number from 0 to 1000, or a percentage such as 25%, at most 100%",
             }],
         })
     }

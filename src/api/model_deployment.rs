@@ -64,7 +64,7 @@ pub struct ModelDeploymentSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
 
-    /// So many revisions are kept besides those in use, to go back to. 10 when left out.
+    /// Number of revisions that are kept besides those in use, for a rollback. 10 when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 50))]
     pub revision_history_limit: Option<i32>,
@@ -107,12 +107,12 @@ pub struct ModelSource {
     validation = Rule::new("!has(self.maxSurge) || !has(self.maxUnavailable) || !(string(self.maxSurge) in ['0', '0%']) || !(string(self.maxUnavailable) in ['0', '0%'])").message("maxSurge and maxUnavailable cannot both be 0: no pod could ever be replaced; leave maxUnavailable out, or set one of them to 1").field_path(".maxUnavailable"),
 )]
 pub struct Rollout {
-    /// So many pods more than `replicas` while a revision is replaced: a number, or a part of `replicas` such as 25%,
+    /// Number of pods beyond `replicas` while a revision is replaced: a number, or a percentage of `replicas` such as 25%,
     /// rounded up. 1 when left out. With 0, pods are replaced in place, which needs no spare GPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_surge: Option<Amount>,
 
-    /// So many pods fewer than `replicas` may serve while a revision is replaced: a number, or a part of `replicas` such
+    /// Number of pods below `replicas` that may serve while a revision is replaced: a number, or a percentage of `replicas` such
     /// as 25%, rounded down. 0 when left out, or 1 when maxSurge is 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_unavailable: Option<Amount>,
@@ -143,7 +143,7 @@ pub struct Rollout {
 #[serde(rename_all = "camelCase")]
 #[schemars(inline)]
 pub struct DisruptionBudget {
-    /// A number, or a part of `replicas` such as 25%, rounded up. 1 when left out. With 100% no PodDisruptionBudget is
+    /// A number, or a percentage of `replicas` such as 25%, rounded up. 1 when left out. With 100% no PodDisruptionBudget is
     /// made, for those who write their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_unavailable: Option<Amount>,

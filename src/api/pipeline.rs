@@ -67,13 +67,13 @@ pub struct PipelineSpec {
     #[serde(flatten)]
     pub definition: PipelineDefinition,
 
-    /// So many runs that succeeded are kept, the newest; older ones are deleted with what they made, except
+    /// Number of runs that succeeded and are kept, the newest; older ones are deleted with what they made, except
     /// ModelDeployments. 10 when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1000))]
     pub successful_runs_history_limit: Option<i32>,
 
-    /// So many runs that failed or were cancelled are kept. 10 when left out.
+    /// Number of runs that failed or were cancelled and are kept. 10 when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1000))]
     pub failed_runs_history_limit: Option<i32>,

@@ -121,7 +121,7 @@ pub enum Framework {
 pub enum ProcessesPerNode {
     /// One per GPU.
     Auto,
-    /// So many.
+    /// A number of processes.
     Count(i32),
 }
 
@@ -186,12 +186,12 @@ pub struct FailurePolicy {
     pub backoff: Option<Backoff>,
 }
 
-/// A wait that doubles with each restart.
+/// A wait that doubles each time.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(inline)]
 pub struct Backoff {
-    /// Wait before the first restart, counted from the failure. 1s when left out, and at least.
+    /// First wait, counted from the failure. 1s when left out, and at least 1s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initial: Option<Duration>,
 

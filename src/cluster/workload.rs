@@ -235,7 +235,7 @@ impl From<WatchedService> for RouteFacts {
 pub struct BudgetFacts {
     /// Identity and owner.
     pub meta: ChildMeta,
-    /// Pods that a drain may take at a time: a number or a part.
+    /// Pods that a drain may take at a time: a number or a percentage.
     pub max_unavailable: String,
 }
 

@@ -172,7 +172,7 @@ fn settings(deployment: &ModelDeployment, problems: &mut Vec<Problem>) -> Settin
         ("spec.disruptionBudget.maxUnavailable", Some(budget)),
     ] {
         if let Some(amount) = amount.filter(|amount| amount.is_absurd()) {
-            problems.push(Problem::new(field, amount, "set a number of pods, or a part from 0% to 100%"));
+            problems.push(Problem::new(field, amount, "set a number of pods, or a percentage from 0% to 100%"));
         }
     }
     if max_surge.is_some_and(Amount::is_nothing) && max_unavailable.is_some_and(Amount::is_nothing) {
