@@ -47,6 +47,7 @@ pub fn inputs() -> Vec<Input> {
         input("inline runs that are invalid", (0..20).map(invalid_run)),
         input("deployments of many words", [words(250_000, "a"), words(30_000, "a")]),
         input("fat pods with our labels", (0..100).map(fat_pod)),
+        input("fat revisions of StatefulSets with our labels", (0..100).map(fat_stateful_set)),
     ]
 }
 
@@ -85,7 +86,7 @@ fn collection(object: &Value, namespace: &str) -> String {
 fn object(kind: &str, name: &str, spec: Value) -> Value {
     let version = match kind {
         "Pod" => "v1",
-        "Deployment" => "apps/v1",
+        "Deployment" | "StatefulSet" => "apps/v1",
         "Lease" => "coordination.k8s.io/v1",
         _ => "trainyard.dev/v1alpha1",
     };
@@ -230,6 +231,19 @@ fn words(number: usize, word: &str) -> Value {
     let mut container = container();
     container["args"] = json!(vec![word; number]);
     deployment(&format!("words-{number}"), container)
+}
+
+/// Without pods: its controller puts the labels and the template into a ControllerRevision all the same.
+fn fat_stateful_set(number: usize) -> Value {
+    let labels = json!({"trainyard.dev/deployment": "x", "trainyard.dev/run": "x", "app": "fat"});
+    let container = json!({"name": "c", "image": "example/hostile:1", "args": ["z".repeat(1_200_000)]});
+    let template = json!({"metadata": {"labels": labels}, "spec": {"containers": [container]}});
+    let selector = json!({"matchLabels": {"app": "fat"}});
+    object(
+        "StatefulSet",
+        &format!("fat-{number}"),
+        json!({"replicas": 0, "serviceName": "", "selector": selector, "template": template}),
+    )
 }
 
 fn fat_pod(number: usize) -> Value {

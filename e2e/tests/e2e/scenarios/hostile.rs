@@ -6,6 +6,7 @@ use e2e::hostile;
 use e2e::operator::OPERATOR_NAMESPACE;
 use http::Request;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::manifest::{Job, Run, Serving, run_step};
 use crate::objects::{EVENTS, Objects, PODS, is_live, name, text};
@@ -23,7 +24,7 @@ pub(crate) async fn no_tenant_stops_the_operator_or_its_neighbours(space: Space)
     let outcome = attack(&space, &victim).await;
     let report = if outcome.is_err() { victim.report().await } else { String::new() };
     // Test programs cannot read all of what the attacker made; kubectl can delete it.
-    let removing = ["delete", "tj,md,pl,plr,pods,deployments,leases", "--all", "--grace-period=0", "--force"];
+    let removing = ["delete", "tj,md,pl,plr,statefulsets,pods,deployments,leases", "--all", "--grace-period=0", "--force"];
     let removed = space.kubectl(&removing).await.and_then(|said| said.good().map(drop));
     let back = space.suite.move_out_of_the_pod().await;
     let closed = victim.close().await;
@@ -39,11 +40,14 @@ async fn attack(space: &Space, victim: &Space) -> Result<()> {
     victim.until_state("secretive", "Running").await?;
 
     for (number, input) in hostile::inputs().into_iter().enumerate() {
+        let started = Instant::now();
         for object in &input.objects {
             put(space, "POST", object).await?;
         }
+        let made = started.elapsed();
         let served = serves(victim, &format!("live-{number}")).await;
         served.with_context(|| format!("after: {}", input.what))?;
+        println!("{}: made in {made:.1?}, neighbours served {:.1?} later", input.what, started.elapsed() - made);
     }
     for object in hostile::edited_words() {
         put(space, "PATCH", &object).await?;
