@@ -6,8 +6,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// Longest text of a pod template, or of the spec of a step, in bytes. As a tree it takes up to ninety times as much memory, and the operator
-/// has some hundred megabytes in all.
+/// Longest text of a pod template, or of the spec of a step, in bytes of compact JSON. As a tree it takes up to ninety times as
+/// much memory, and the operator has some hundred megabytes in all.
 pub const LONGEST_TEMPLATE: usize = 256 * 1024;
 
 /// A JSON object as text.
@@ -31,7 +31,12 @@ impl RawObject {
 
     /// Whether it is longer than a template may be.
     pub fn is_too_long(&self) -> bool {
-        self.0.len() > LONGEST_TEMPLATE
+        self.length() > LONGEST_TEMPLATE
+    }
+
+    /// Its length in bytes, as the user wrote it.
+    pub fn length(&self) -> usize {
+        written_length(&self.0)
     }
 
     /// The object as canonical JSON text, for hashing.
@@ -44,7 +49,7 @@ impl<'de> Deserialize<'de> for RawObject {
     /// One that is too long stays as it is: it is never parsed.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Box::<RawValue>::deserialize(deserializer)?;
-        if text.get().len() > LONGEST_TEMPLATE {
+        if written_length(text.get()) > LONGEST_TEMPLATE {
             return Ok(RawObject(text.get().into()));
         }
         let object: Value = serde_json::from_str(text.get()).map_err(de::Error::custom)?;
@@ -59,6 +64,31 @@ impl Serialize for RawObject {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serde_json::from_str::<&RawValue>(&self.0).map_err(ser::Error::custom)?.serialize(serializer)
     }
+}
+
+/// Length of a JSON text with one character in place of each that the apiserver escapes though JSON need not: programs in Go
+/// write `<`, `>` and `&` in six bytes, and two line separators likewise.
+/// <https://pkg.go.dev/encoding/json#HTMLEscape>
+fn written_length(text: &str) -> usize {
+    let (bytes, mut saved, mut at) = (text.as_bytes(), 0, 0);
+    while let Some(byte) = bytes.get(at) {
+        if *byte != b'\\' {
+            at += 1;
+            continue;
+        }
+        let short = match bytes.get(at + 1..at + 6) {
+            Some(b"u003c" | b"u003e" | b"u0026") => 1,
+            Some(b"u2028" | b"u2029") => 3,
+            // Any other escape stays; the character after the backslash belongs to it, which may be a backslash too.
+            _ => {
+                at += 2;
+                continue;
+            }
+        };
+        saved += 6 - short;
+        at += 6;
+    }
+    text.len() - saved
 }
 
 #[cfg(test)]
@@ -97,5 +127,25 @@ mod tests {
         let padded = |length: usize| format!(r#"{{"a":"{}"}}"#, "x".repeat(length - 8));
         assert!(!read(&padded(LONGEST_TEMPLATE)).unwrap().is_too_long());
         assert!(read(&padded(LONGEST_TEMPLATE + 1)).unwrap().is_too_long());
+    }
+
+    #[test]
+    fn what_the_apiserver_escapes_counts_as_the_user_wrote_it() {
+        let filled = |part: &str, length: usize| {
+            let count = LONGEST_TEMPLATE / length;
+            format!(r#"{{"a":"{}"}}"#, part.repeat(count - 8))
+        };
+        for (escaped, length) in [(r"\u003c", 1), (r"\u003e", 1), (r"\u0026", 1), (r"\u2028", 3), (r"\u2029", 3)] {
+            let text = filled(escaped, length);
+            let kept = read(&text).unwrap();
+            assert!(!kept.is_too_long() && text.len() > LONGEST_TEMPLATE, "{escaped}: {}", kept.length());
+            assert_eq!(kept.length(), kept.text().len(), "{escaped}");
+        }
+        // A backslash and letters; a character that needs no six bytes, and that Go writes in one.
+        for (written, length) in [(r"\\u003c", 7), (r"\u0041", 6), (r"\n", 2), (r"\\\u003c", 3)] {
+            assert_eq!(written_length(written), length, "{written}");
+        }
+        assert_eq!(written_length(r"\"), 1);
+        assert!(read(&filled(r"\u0041", 1)).unwrap().is_too_long());
     }
 }

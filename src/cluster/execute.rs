@@ -11,6 +11,7 @@ use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::body::Body;
+use super::canonical;
 use super::endpoints::{SliceFacts, WatchedSlice};
 use super::guard::Guarded;
 use super::guard::lenient::Fields;
@@ -18,7 +19,7 @@ use super::index::{Child, ChildMeta, Owner};
 use super::plan::{Action, Check};
 use super::pod::{PodFacts, WatchedPod};
 use super::port::{ApiError, ApiServer, ObjectId, Resource};
-use super::workload::{RevisionFacts, WatchedRevision};
+use super::workload::{DeploymentFacts, RevisionFacts, WatchedDeployment, WatchedRevision};
 use crate::names;
 
 /// Pods created or deleted at a time. Enough to hide the apiserver's latency, few enough that one large job leaves room
@@ -222,7 +223,9 @@ fn already_there(id: &ObjectId, owner_uid: &str, wanted_text: &str, present: &Va
         (Some(owner), _) if owner.uid == owner_uid => match is_as_sent(id.resource, wanted_text, present) {
             true => Executed::Done,
             // Once the cache shows it, it is decided upon.
-            false if found.labels() == wanted.labels() => Executed::Stale(format!("{id} was made by somebody else")),
+            false if id.resource == Resource::Pod && found.labels() == wanted.labels() => {
+                Executed::Stale(format!("{id} was made by somebody else"))
+            }
             false => Executed::Foreign(id.clone()),
         },
         (Some(owner), Some(wanted)) if owner.kind == wanted.kind && owner.name == wanted.name => {
@@ -232,11 +235,22 @@ fn already_there(id: &ObjectId, owner_uid: &str, wanted_text: &str, present: &Va
     }
 }
 
-/// Whether an object that claims to be our child runs what we would have it run: others may make pods under our names.
+/// Whether an object that claims to be our child runs what we would have it run: others may make pods and Deployments under
+/// our names.
 fn is_as_sent(resource: Resource, wanted: &str, present: &Value) -> bool {
-    let wanted = || serde_json::from_str::<WatchedPod>(wanted).map(PodFacts::from).unwrap_or_default();
-    let present = || facts::<WatchedPod, PodFacts>(&to_raw_value(present).unwrap_or_default());
-    resource != Resource::Pod || wanted().programs.are_run_by(&present().programs)
+    let present = to_raw_value(present).unwrap_or_default();
+    match resource {
+        Resource::Pod => {
+            let wanted = serde_json::from_str::<WatchedPod>(wanted).map(PodFacts::from).unwrap_or_default();
+            wanted.programs.are_run_by(&facts::<WatchedPod, PodFacts>(&present).programs)
+        }
+        Resource::Deployment => {
+            let wanted = serde_json::from_str::<WatchedDeployment>(wanted).map(DeploymentFacts::from);
+            let present = facts::<WatchedDeployment, DeploymentFacts>(&present);
+            !canonical::differs(&present.hash, &wanted.unwrap_or_default().hash)
+        }
+        _ => true,
+    }
 }
 
 /// Answers why a check does not hold, or nothing if it does.
@@ -288,11 +302,17 @@ async fn verify<A: ApiServer>(api: &A, check: &Check) -> Result<Option<String>, 
             let pod = live.map(|object| facts::<WatchedPod, PodFacts>(&to_raw_value(&object).unwrap_or_default()));
             Ok(pod.filter(|pod| !pod.is_terminal()).map(|_| format!("{id} still runs")))
         }
-        Check::RevisionIsNew { owner, owner_uid, number, hashes } => {
+        Check::RevisionIsNew { owner, owner_uid, number, most, hashes } => {
             let revisions: Vec<RevisionFacts> =
                 live_children::<_, WatchedRevision, _>(api, Resource::ControllerRevision, owner, Some(owner_uid))
                     .await?;
-            let known = revisions.into_iter().find(|known| known.number >= *number || hashes.contains(&known.hash));
+            let most = (*most).max(*number);
+            let is_given = |known: &&RevisionFacts| {
+                (1..=most).contains(&known.number)
+                    && known.meta.name == names::revision(&owner.name, owner_uid, known.number)
+            };
+            let is_the_same = |known: &&RevisionFacts| known.number >= *number || hashes.contains(&known.hash);
+            let known = revisions.iter().filter(is_given).find(is_the_same);
             Ok(known.map(|known| format!("{} is there already", known.meta.name)))
         }
         Check::NamesAreCleared { owner, owner_uid, attempt } => {
@@ -365,5 +385,24 @@ mod tests {
         let mut strange = pod("u", "train:1");
         strange["metadata"]["ownerReferences"] = json!([]);
         assert_eq!(answer(&strange), Executed::Foreign(id.clone()));
+    }
+
+    #[test]
+    fn a_deployment_under_our_name_is_ours_only_if_it_is_of_the_same_revision() {
+        let id = ObjectId::new(Resource::Deployment, "ns", "d-2");
+        let owner =
+            json!([{"apiVersion": "v1", "kind": "ModelDeployment", "name": "d", "uid": "u", "controller": true}]);
+        let deployment = |hash: &str| {
+            let annotations = json!({"trainyard.dev/revision-hash": hash});
+            json!({"metadata": {"name": "d-2", "annotations": annotations, "ownerReferences": owner}})
+        };
+        let wanted = deployment("v1:a").to_string();
+        for (hash, expected) in [
+            ("v1:a", Executed::Done),
+            ("v1:b", Executed::Foreign(id.clone())),
+            ("of an earlier version", Executed::Done),
+        ] {
+            assert_eq!(already_there(&id, "u", &wanted, &deployment(hash)), expected, "{hash}");
+        }
     }
 }

@@ -96,7 +96,7 @@ pub enum Check {
         /// The pod.
         id: ObjectId,
     },
-    /// No ControllerRevision of this owner has this hash, this number, or a higher one.
+    /// No ControllerRevision of this owner has this hash, this number, or a higher one that may have been given.
     RevisionIsNew {
         /// The owner.
         owner: ObjectId,
@@ -104,6 +104,8 @@ pub enum Check {
         owner_uid: String,
         /// The number that is to be given.
         number: i64,
+        /// The highest number that may have been given: what has another is nobody's.
+        most: i64,
         /// Hashes that a revision may have which is made from the same.
         hashes: Vec<String>,
     },

@@ -67,7 +67,7 @@ pub fn check_name(name: &str, noun: &str, problems: &mut Vec<Problem>) {
 /// not be looked at further.
 pub fn check_length(field: &str, object: &RawObject, problems: &mut Vec<Problem>) {
     if object.is_too_long() {
-        let value = format!("{} bytes", object.text().len());
+        let value = format!("{} bytes", object.length());
         let remedy =
             format!("make it at most {LONGEST_TEMPLATE} bytes: keep long values in a ConfigMap, or in the image");
         problems.push(Problem::new(field, value, &remedy));

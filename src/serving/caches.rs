@@ -25,7 +25,7 @@ pub struct Caches {
 
 /// A pod that serves. Its controller is a ReplicaSet, whose owner is a Deployment of ours; by its labels it is found
 /// under the ModelDeployment itself, with the incarnation in place of the UID. Labels can be edited by whoever may edit
-/// pods: what pods show is told, and nothing is done upon it.
+/// pods: what pods show is reported, and nothing is done upon it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServingPod(pub PodFacts);
 

@@ -16,10 +16,13 @@ pub const MODEL_PORT: i32 = 80;
 const CLAIM_SCHEME: &str = "pvc://";
 /// Name of the port that the model is served on, where the pods can have it.
 pub const PORT_NAME: &str = "trainyard";
+/// Most bytes that are read of a record: the longest template with every character escaped by the apiserver, and what was taken
+/// before templates had a limit.
+const LONGEST_RECORD: usize = 2 * 1024 * 1024;
 /// Characters of the hash that 0.1.0 gave a revision.
 const HASH: usize = 10;
 
-/// A model and a pod template that make sense.
+/// A model and a pod template that are valid.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Content {
     /// The model, as the user wrote it.
@@ -86,9 +89,12 @@ impl Content {
         Content::new(spec.model.clone(), spec.template.clone())
     }
 
-    /// Reads what a revision holds, as [`Content::data`] wrote it. Its length is what the apiserver has taken: what serves is
-    /// not given up for a limit that came later.
+    /// Reads what a revision holds, as [`Content::data`] wrote it. It may be longer than a spec: what serves is not given up for
+    /// a limit that came later.
     pub fn of_revision(data: &str) -> Option<Content> {
+        if data.len() > LONGEST_RECORD {
+            return None;
+        }
         let mut data: Map<String, Value> = serde_json::from_str(data).ok()?;
         let source = serde_json::from_value(data.remove("model").unwrap_or_default()).ok()?;
         let template = serde_json::from_value(data.remove("template")?).ok()?;
@@ -117,10 +123,6 @@ impl Content {
 
     fn new(source: Option<ModelSource>, template: PodTemplate) -> Result<Content, Vec<Problem>> {
         let mut problems = Vec::new();
-        check_length("spec.template", &template, &mut problems);
-        if template.is_too_long() {
-            return Err(problems);
-        }
         let tree = template.parse();
         check_outline(&tree, &mut problems);
         if !problems.is_empty() {
@@ -286,6 +288,19 @@ mod tests {
         let problems = content(spec).unwrap_err();
         assert_eq!((problems.len(), problems[0].field.as_str()), (1, "spec.template"));
         assert!(problems[0].to_string().contains("make it at most 262144 bytes"), "{}", problems[0]);
+    }
+
+    #[test]
+    fn what_serves_may_be_longer_than_a_spec_is_allowed_to_be() {
+        let record = |words: usize| {
+            let mut spec = serving("pvc://models/1");
+            spec["template"]["spec"]["containers"][0]["args"] = vec!["word"; words].into();
+            json!({"model": spec["model"], "template": spec["template"]}).to_string()
+        };
+        let kept = Content::of_revision(&record(50_000)).expect("it was made before there was a limit");
+        assert!(kept.template.is_too_long() && kept.data().to_string().len() > 300_000);
+        assert_eq!((kept.container.as_str(), kept.ports[0].number), ("c", 8080));
+        assert_eq!(Content::of_revision(&record(500_000)), None);
     }
 
     #[test]

@@ -27,7 +27,7 @@ fn turning_point(old: &ModelDeploymentStatus, new: &ModelDeploymentStatus) -> Op
     Some(after).filter(|_| turned && !is_routine)
 }
 
-/// How a state is told; `None` for what is on its way somewhere else.
+/// How a state is reported; `None` for what is on its way somewhere else.
 fn told(state: State, stalled: bool) -> Option<(EventType, &'static str)> {
     match state {
         State::Serving => Some((EventType::Normal, "RollOut")),
@@ -38,7 +38,7 @@ fn told(state: State, stalled: bool) -> Option<(EventType, &'static str)> {
         State::Refused | State::NameTaken | State::ClaimNotFound | State::PodsRefused => {
             Some((EventType::Warning, "Create"))
         }
-        // What may pass by itself is told when it does not.
+        // What may pass by itself is reported when it does not.
         State::NotReady | State::Unschedulable if !stalled => None,
         _ => Some((EventType::Warning, "RollOut")),
     }

@@ -171,7 +171,7 @@ pub fn describe_available(status: &mut ModelDeploymentStatus, serving: i32, fewe
     conditions::set(&mut status.conditions, AVAILABLE, holds, reason, &message, seen);
 }
 
-/// The noun for so many pods.
+/// The noun for this number of pods.
 pub fn pods(count: i32) -> &'static str {
     if count == 1 { "pod" } else { "pods" }
 }

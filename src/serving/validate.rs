@@ -21,7 +21,7 @@ const DEFAULT_MIN_READY: i32 = 10;
 const SHORTEST_PROGRESS_DEADLINE: SignedDuration = SignedDuration::from_secs(1);
 const DEFAULT_BUDGET: Amount = Amount::Count(1);
 
-/// A ModelDeployment whose spec makes sense, with every default filled in.
+/// A ModelDeployment whose spec is valid, with every default filled in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ValidDeployment {
     /// Name of the deployment.

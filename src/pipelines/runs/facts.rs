@@ -6,11 +6,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
 use crate::api::conditions::{READY, STALLED, find, holds};
-use crate::api::{ModelDeployment, TrainingJob};
+use crate::api::{ModelDeployment, ModelDeploymentSpec, ModelDeploymentStatus, TrainingJob};
 use crate::cluster::guard::{Guarded, Unreadable};
 use crate::cluster::index::{Child, ChildMeta, Owner};
 use crate::cluster::port::Resource;
 use crate::names;
+use crate::serving::content::Content;
 use crate::training::status::{COMPLETE, FAILED, RESULTS_REFUSED, SUSPENDED};
 
 /// States of a TrainingJob that is held up.
@@ -128,7 +129,7 @@ pub struct ServingFacts {
     pub message: String,
     /// Where the model answers.
     pub url: String,
-    /// The revision that its spec asks for.
+    /// The revision that its spec asks for, an undo included.
     pub revision: i64,
 }
 
@@ -140,7 +141,9 @@ pub enum ServingProgress {
     Underway,
     /// Ready, as its spec is now.
     Ready,
-    /// Given up: the spec makes no sense, or the rollout failed.
+    /// Ready, with an earlier revision than its model and template are: `rollout.undoTo` asks for that one.
+    Undone,
+    /// Given up: the spec is invalid, or the rollout failed.
     Stalled,
 }
 
@@ -190,6 +193,7 @@ impl From<ModelDeployment> for ServingFacts {
         let is_current = status.observed_generation == deployment.metadata.generation;
         let progress = match () {
             () if !is_current => ServingProgress::Underway,
+            () if holds(&status.conditions, READY) && is_undone(&deployment.spec, &status) => ServingProgress::Undone,
             () if holds(&status.conditions, READY) => ServingProgress::Ready,
             () if holds(&status.conditions, STALLED) => ServingProgress::Stalled,
             () => ServingProgress::Underway,
@@ -204,5 +208,50 @@ impl From<ModelDeployment> for ServingFacts {
             url: status.url.unwrap_or_default(),
             revision: status.revision.unwrap_or_default(),
         }
+    }
+}
+
+/// Whether `rollout.undoTo` names another revision than model and template are.
+fn is_undone(spec: &ModelDeploymentSpec, status: &ModelDeploymentStatus) -> bool {
+    let Some(number) = spec.rollout.as_ref().and_then(|rollout| rollout.undo_to) else { return false };
+    let named = status.revisions.iter().find(|revision| revision.revision == number);
+    let says_the_same = |hash: &str| Content::of_spec(spec).is_ok_and(|content| content.has_hash(hash));
+    !named.is_some_and(|revision| says_the_same(&revision.hash))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_deployment_that_was_undone_does_not_serve_what_it_says() {
+        let spec = json!({"template": {"spec": {"containers": [{"name": "c", "ports": [{"containerPort": 80}]}]}}});
+        let content = Content::of_spec(&serde_json::from_value(spec.clone()).unwrap()).unwrap();
+        let revision = |number: i64, hash: &str| {
+            let created = "2026-11-24T10:01:12Z";
+            json!({"revision": number, "hash": hash, "created": created, "replicas": 1, "availableReplicas": 1})
+        };
+        let progress = |undo: Option<i64>, ready: &str| {
+            let mut spec = spec.clone();
+            spec["rollout"] = json!({"undoTo": undo});
+            let time = "2026-11-24T10:01:12Z";
+            let condition =
+                json!({"type": "Ready", "status": ready, "reason": "r", "message": "", "lastTransitionTime": time});
+            let deployment = json!({
+                "apiVersion": "trainyard.dev/v1alpha1", "kind": "ModelDeployment",
+                "metadata": {"name": "m", "generation": 2}, "spec": spec,
+                "status": {
+                    "observedGeneration": 2, "revision": undo.unwrap_or(7), "conditions": [condition],
+                    "revisions": [revision(3, "v1:other"), revision(7, content.hash())],
+                },
+            });
+            ServingFacts::from(serde_json::from_value::<ModelDeployment>(deployment).unwrap()).progress
+        };
+        assert_eq!(progress(None, "True"), ServingProgress::Ready);
+        assert_eq!(progress(Some(7), "True"), ServingProgress::Ready, "model and template say the same");
+        assert_eq!(progress(Some(3), "True"), ServingProgress::Undone);
+        assert_eq!(progress(Some(1), "True"), ServingProgress::Undone, "its record is gone");
+        assert_eq!(progress(Some(3), "False"), ServingProgress::Underway);
     }
 }

@@ -29,7 +29,7 @@ pub fn build_record(deployment: &ValidDeployment, number: i64, content: &Content
     })
 }
 
-/// Builds the Deployment with so many pods.
+/// Builds the Deployment with this number of pods.
 pub fn build_deployment(deployment: &ValidDeployment, number: i64, content: &Content, replicas: i32) -> Value {
     let labels =
         merged(&selector(&deployment.name, &deployment.uid), &json!({names::LABEL_REVISION: number.to_string()}));

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::judge::Judgement;
+use super::numbers::{most_without_record, on_record};
 use super::view::View;
 use crate::api::{Amount, ModelDeploymentStatus};
 use crate::cluster::index::ChildMeta;
@@ -30,6 +31,7 @@ pub(super) fn add_revisions(
             owner: view.id(),
             owner_uid: view.valid.uid.clone(),
             number: view.asked,
+            most: on_record(view.status).map_or_else(|| most_without_record(view.deployment), |_| view.asked),
             hashes: view.valid.content.hashes().to_vec(),
         });
     }

@@ -120,7 +120,9 @@ fn renewed(view: &View, heading: i64) -> RolloutStatus {
         counting: revision.deployment.map(|_| heading),
         // A pod that has served for long enough is a step further, and so is one more that we have asked for.
         steps: steps(view.pods(heading)).saturating_add(revision.available() + revision.wanted()),
-        is_anew: edited || view.pods(heading).next().is_none(),
+        is_edited: edited,
+        has_pods: view.pods(heading).next().is_some(),
+        patience: view.valid.patience(),
     };
     record(view.status.rollout.as_ref(), count, view.now)
 }

@@ -1,16 +1,18 @@
 //! The decision: what to do about a ModelDeployment, as a pure function of what is known.
 //!
-//! 1. a spec that is invalid, or an undo that cannot be, is reported; what was last asked for is followed instead, with
+//! 1. children whose numbers were never given are left out ([`numbers`]);
+//! 2. a spec that is invalid, or an undo that cannot be, is reported; what was last asked for is followed instead, with
 //!    the number of pods, the Service and the budget that the spec asks for ([`followed`]);
-//! 2. the revision that is asked for is found by its hash, or gets the next number ([`view`]);
-//! 3. its progress is judged ([`judge`]): it is complete, on its way, or given up. That it is given up is a plan of its
+//! 3. the revision that is asked for is found by its hash, or gets the next number ([`view`]);
+//! 4. its progress is judged ([`judge`]): it is complete, on its way, or given up. That it is given up is a plan of its
 //!    own, a status and no actions, so that it is on record before the stable revision is restored;
-//! 4. what is missing is created, and what is not as it should be is changed ([`children`]);
-//! 5. pods move from revision to revision ([`scale`]), and old revisions are forgotten.
+//! 5. what is missing is created, and what is not as it should be is changed ([`children`]);
+//! 6. pods move from revision to revision ([`scale`]), and old revisions are forgotten.
 
 mod children;
 mod followed;
 mod judge;
+mod numbers;
 mod scale;
 mod view;
 mod words;
@@ -45,14 +47,18 @@ pub fn decide(
         // The garbage collector takes the children; whatever we made now would only be in its way.
         return Plan::status_only(status, Publish::Now);
     }
-    let (valid, problems) = match followed::followed(deployment, &status, observed) {
+    let given = numbers::given(deployment, &status, observed);
+    let (valid, problems) = match followed::followed(deployment, &status, &given.observed) {
         Ok(followed) => followed,
-        Err(problems) => return refuse(deployment, &status, observed, &problems, memory, now),
+        Err(problems) => return refuse(deployment, &status, &given.observed, &problems, memory, now),
     };
-    let view = View::new(deployment, &valid, &problems, &status, observed, memory, now);
+    let view = View::new(deployment, &valid, &problems, &status, &given, memory, now);
     let judgement = judge::judge(&view);
     if judgement.is_news {
         return view.say(&judgement);
+    }
+    if view.is_off_record() {
+        return Plan { publish: Publish::Now, ..view.say(&judgement) };
     }
     let shares = scale::shares(&view, &judgement);
     let mut plan = view.say(&judgement);

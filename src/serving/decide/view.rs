@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::followed::number_of_spec;
 use super::judge::Judgement;
+use super::numbers::{Given, on_record};
 use super::{seen, urgency};
 use crate::api::{ModelDeployment, ModelDeploymentStatus};
 use crate::cluster::plan::{Check, Plan};
@@ -81,10 +82,11 @@ impl<'a> View<'a> {
         valid: &'a ValidDeployment,
         problems: &'a [Problem],
         status: &'a ModelDeploymentStatus,
-        observed: &'a Observed,
+        given: &'a Given<'a>,
         memory: &'a Memory,
         now: Timestamp,
     ) -> Self {
+        let observed = &*given.observed;
         let mut revisions: BTreeMap<i64, Revision> = BTreeMap::new();
         for record in &observed.revisions {
             revisions.entry(record.number).or_default().record = Some(record);
@@ -93,8 +95,7 @@ impl<'a> View<'a> {
             revisions.entry(child.revision).or_default().deployment = Some(child);
         }
         let of_spec = number_of_spec(valid, observed);
-        let highest = revisions.keys().last().copied().max(status.latest_revision).unwrap_or(0);
-        let asked = valid.undo_to.or(of_spec).unwrap_or(highest.saturating_add(1));
+        let asked = valid.undo_to.or(of_spec).unwrap_or(given.next);
         let stable = status.stable_revision.filter(|number| revisions.contains_key(number));
         View { deployment, valid, problems, status, observed, memory, now, revisions, of_spec, asked, stable }
     }
@@ -107,6 +108,22 @@ impl<'a> View<'a> {
     /// Whether what is asked for has no number that any cache shows.
     pub(super) fn is_new(&self) -> bool {
         self.of_spec.is_none() && self.valid.undo_to.is_none()
+    }
+
+    /// Whether the last number that was given has to be on record before the next one is.
+    pub(super) fn is_off_record(&self) -> bool {
+        let latest = self.revisions.keys().last().copied();
+        self.is_new() && on_record(self.status).is_some_and(|recorded| latest > Some(recorded))
+    }
+
+    /// The highest number that was given, that of a record which is made in this reconcile included.
+    pub(super) fn latest(&self, judgement: &Judgement) -> Option<i64> {
+        let name = self.revision_name(self.asked);
+        let is_record = |id: &ObjectId| id.resource == Resource::ControllerRevision && id.name == name;
+        let is_held_up = judgement.is_news || self.is_off_record();
+        let is_given = self.is_new() && !is_held_up && !self.refusals().any(|refusal| is_record(&refusal.id));
+        let known = self.revisions.keys().last().copied().max(on_record(self.status));
+        known.max(Some(self.asked).filter(|_| is_given))
     }
 
     /// What a revision is made from; `None` if its record is gone.

@@ -46,11 +46,9 @@ pub(super) fn status(view: &View, judgement: &Judgement, seen: Seen) -> (ModelDe
     let valid = view.valid;
     let mut new = view.status.clone();
     let serving = view.serving();
-    // Not the one that is asked for: its record may be refused, and the number is given when there is one.
-    let latest = view.revisions.keys().last().copied().max(new.latest_revision);
     new.revision = Some(view.asked);
     new.stable_revision = judgement.stable;
-    new.latest_revision = latest;
+    new.latest_revision = view.latest(judgement);
     let has_service = view.observed.route.is_some() || view.has_created(Resource::Service, &valid.name);
     new.url = has_service.then(|| format!("http://{}.{}.svc", valid.name, valid.namespace));
     // A HorizontalPodAutoscaler takes this number for what it had asked for: within its tolerance it asks for the same

@@ -37,7 +37,7 @@ pub struct Trouble {
     pub failure: Option<ContainerFailure>,
 }
 
-/// What keeps these pods from serving, of so many in all; nothing if all is as it should be, just not yet.
+/// What keeps these pods from serving, of all that are wanted; nothing if all is as it should be, just not yet.
 pub fn trouble<'a>(pods: impl Iterator<Item = &'a PodFacts>, of: i32, logs: FailureLogs) -> Option<Trouble> {
     // A pod that has ended for good, evicted for instance, has been replaced by another.
     let waiting = pods.filter(|pod| !pod.ready && pod.delete_asked_at.is_none() && !pod.is_terminal());

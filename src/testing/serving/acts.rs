@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::cluster::build::owner_reference;
 use crate::cluster::port::{ObjectId, Resource};
 use crate::names;
 use crate::testing::json;
@@ -76,6 +77,25 @@ pub(super) fn mutate_nth_deployment(id: &ObjectId, nth: usize) -> Action {
         if let Some(child) = nth_child(world, &id, Resource::Deployment, nth) {
             world.update_spec(&child, |spec| spec["template"]["metadata"]["labels"]["cost-center"] = "ml".into());
         }
+    })
+}
+
+/// Somebody makes a ControllerRevision that looks like one of ours, with the highest number there is.
+pub(super) fn forge_record(id: &ObjectId) -> Action {
+    const NUMBER: i64 = i64::MAX;
+    let id = id.clone();
+    Action::deed(format!("forge revision {NUMBER} of {id}"), move |world| {
+        let Some(owner) = world.get(&id) else { return };
+        let (uid, name) = (json::uid(&owner), names::revision(&id.name, json::uid(&owner), NUMBER));
+        if world.get(&ObjectId::new(Resource::ControllerRevision, &id.namespace, &name)).is_some() {
+            return;
+        }
+        let labels = json!({ names::LABEL_DEPLOYMENT: id.name, names::LABEL_REVISION: NUMBER.to_string() });
+        let owners = [owner_reference(Resource::ModelDeployment, &id.name, uid)];
+        let metadata = json!({ "name": name, "namespace": id.namespace, "labels": labels, "ownerReferences": owners });
+        let data = json!({ "template": owner["spec"]["template"] });
+        let record = json!({ "metadata": metadata, "revision": NUMBER, "data": data });
+        world.create_by_person(Resource::ControllerRevision, record);
     })
 }
 

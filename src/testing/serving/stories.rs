@@ -262,6 +262,7 @@ fn meddling(dice: &mut Dice, menu: &Menu, id: &ObjectId, begin: SignedDuration) 
         0 => at(dice, Action::delete(id)),
         1 => at(dice, Action::delete_in_foreground(id)),
         2 | 3 => at(dice, Action::recreate(id)),
+        4 | 5 => at(dice, acts::forge_record(id)),
         _ => {}
     }
     acts

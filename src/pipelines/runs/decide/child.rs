@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::View;
 use super::work::{self, Creation};
 use crate::api::pipeline_run::StopReason;
+use crate::api::pipeline_step::Deploy;
 use crate::api::{FailureLogs, StepStatus};
 use crate::cluster::container::{ContainerState, with_last_line};
 use crate::cluster::index::ChildMeta;
@@ -152,9 +153,9 @@ pub(super) fn look(
             true => look_at_job(step, job, &limits),
             false => look_at_foreign(view, &job.meta, Resource::TrainingJob, job.is_deleted, began, &limits),
         }),
-        Work::Deploy(_) => {
+        Work::Deploy(deploy) => {
             let deployed = view.observed.deployed(&step.name, &name);
-            deployed.map(|deployment| look_at_deployment(deployment, &limits))
+            deployed.map(|deployment| look_at_deployment(deploy, deployment, &limits))
         }
     };
     if waits && stopped.is_none() {
@@ -406,19 +407,34 @@ fn look_at_job(step: &ValidStep, job: &JobFacts, limits: &Limits) -> Finding {
     }
 }
 
-fn look_at_deployment(deployment: &ServingFacts, limits: &Limits) -> Finding {
+fn look_at_deployment(deploy: &Deploy, deployment: &ServingFacts, limits: &Limits) -> Finding {
+    let succeeded = || {
+        let outputs = [
+            ("url".to_owned(), Value::from(deployment.url.as_str())),
+            ("revision".to_owned(), Value::from(deployment.revision)),
+        ];
+        Finding::of(Verdict::Succeeded(outputs.into()))
+    };
     match deployment.progress {
-        ServingProgress::Ready => {
-            let outputs = [
-                ("url".to_owned(), Value::from(deployment.url.as_str())),
-                ("revision".to_owned(), Value::from(deployment.revision)),
-            ];
-            Finding::of(Verdict::Succeeded(outputs.into()))
-        }
+        ServingProgress::Ready => succeeded(),
+        ServingProgress::Undone if undoes(deploy) => succeeded(),
+        // A person has set it, and what the step applies leaves it as it is.
+        ServingProgress::Undone => limits.stopped().unwrap_or_else(|| {
+            let (name, revision) = (&deployment.meta.name, deployment.revision);
+            Finding::held_up(format!(
+                "ModelDeployment {name} serves revision {revision}, which its rollout.undoTo names, and not what this step \
+                 has deployed: remove spec.rollout.undoTo from it"
+            ))
+        }),
         ServingProgress::Stalled => {
             Finding::failed(format!("ModelDeployment {}: {}", deployment.meta.name, deployment.message))
         }
         // It belongs to nobody: what it does from here on is its own affair.
         ServingProgress::Underway => limits.stopped().unwrap_or_else(Finding::goes_on),
     }
+}
+
+/// Whether the step itself asks for an earlier revision.
+fn undoes(deploy: &Deploy) -> bool {
+    !deploy.spec.parse()["rollout"]["undoTo"].is_null()
 }

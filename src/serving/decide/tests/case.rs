@@ -60,7 +60,7 @@ impl Case {
         Case { deployment, observed: Observed::default(), memory: Memory::default(), now: seconds(0) }
     }
 
-    /// A revision with this image, and its Deployment with so many pods wanted and serving.
+    /// A revision with this image, and its Deployment with these numbers of pods wanted and serving.
     pub(super) fn revision(self, number: i64, image: &str, wanted: i32, available: i32) -> Case {
         let mut case = self.record(number, image);
         let revision = case.observed.revisions.last().unwrap();

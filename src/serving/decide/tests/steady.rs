@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::api::MAX_LISTED_REVISIONS;
+use crate::serving::content::Content;
 use crate::serving::status::REVISION_CHANGED;
 
 #[test]
@@ -43,6 +44,25 @@ fn what_was_last_asked_for_is_followed_while_the_spec_is_invalid() {
 }
 
 #[test]
+fn what_serves_is_scaled_and_repaired_though_its_template_is_longer_than_allowed_by_now() {
+    let args: serde_json::Value = vec!["word"; 50_000].into();
+    let container = json!({"name": "c", "image": "a:1", "ports": [{"containerPort": 8080}], "args": args});
+    let spec = json!({"template": {"spec": {"containers": [container]}}, "replicas": 4});
+    let mut case = Case { deployment: Case::new("a:1", spec.clone()).deployment, ..serving() }.stable(1);
+    let data = json!({"template": spec["template"]}).to_string();
+    // Records of the first version had other hashes.
+    let hash = Content::of_revision(&data).unwrap().hashes()[1].clone();
+    let record = std::sync::Arc::make_mut(&mut case.observed.revisions[0]);
+    (record.data, record.hash) = (data.into(), hash.clone());
+    case = case.facts(1, |facts| facts.hash = hash);
+    case.observed.route = None;
+    let plan = case.decide();
+    assert_eq!((short(&plan).as_str(), state(&plan)), ("=pods1:4 +route", "Invalid"));
+    let message = plan.status.message.unwrap();
+    assert!(message.contains("spec.template: 350") && message.contains("make it at most 262144 bytes"), "{message}");
+}
+
+#[test]
 fn one_ready_moment_replaces_nothing() {
     let case = |ready: i32, available: i32| {
         let case = Case::new("a:2", json!({})).revision(1, "a:1", 2, 2).revision(2, "a:2", 1, available);
@@ -76,6 +96,32 @@ fn readiness_that_comes_and_goes_does_not_put_off_the_deadline() {
     }
     let plan = case.at(seconds(600)).decide();
     assert_eq!(state(&plan), "RolloutFailed");
+}
+
+#[test]
+fn an_autoscaler_does_not_put_off_the_deadline_of_what_is_ready_now_and_then() {
+    let base = Case::new("a:2", json!({"rollout": {"maxSurge": "100%"}})).revision(1, "a:1", 2, 2);
+    let mut case = base.revision(2, "a:2", 2, 0).with_route().stable(1).pod(2, ContainerState::Running, None);
+    let mut given_up = None;
+    for second in 0..2_400 {
+        if second % 180 == 0 {
+            // Never so few that what serves would have to go.
+            let replicas = 2 + i32::try_from(second / 180).unwrap() % 3;
+            case.deployment.spec.replicas = replicas;
+            case.deployment.metadata.generation = Some(2 + second);
+            case = case.facts(1, |facts| facts.wanted = replicas).facts(2, |facts| facts.wanted = replicas);
+        }
+        let is_ready = second % 10 >= 5;
+        std::sync::Arc::make_mut(&mut case.observed.pods[0]).0.ready = is_ready;
+        case = case.facts(2, |facts| facts.ready = if is_ready { facts.wanted } else { 0 }).at(seconds(second));
+        let plan = case.decide();
+        if state(&plan) == "RolloutFailed" {
+            given_up = Some(second);
+            break;
+        }
+        case.deployment.status = Some(plan.status);
+    }
+    assert!(given_up.is_some_and(|second| second <= 1_800), "{given_up:?}");
 }
 
 #[test]

@@ -143,7 +143,12 @@ impl ServingOracle {
         if by_operator {
             check_due_to_owner(life, view, change)?;
         }
-        let number = u64::from(json::label_number(object, LABEL_REVISION).unwrap_or(0));
+        let number = json::label_number(object, LABEL_REVISION);
+        if number.is_none() && json::label(object, LABEL_REVISION).is_some() {
+            // Somebody has made it: no revision ever has such a number.
+            return Ok(());
+        }
+        let number = u64::from(number.unwrap_or(0));
         match change.id.resource {
             Resource::Deployment => {
                 self.replica_sets.insert(json::replica_set_uid(json::uid(object)), owner.to_owned());

@@ -41,6 +41,32 @@ fn a_deployment_is_waited_for_until_it_is_ready() {
 }
 
 #[test]
+fn a_step_waits_while_its_deployment_serves_an_earlier_revision() {
+    let undone = || ServingFacts { progress: ServingProgress::Undone, revision: 3, ..ServingFacts::default() };
+    let mut case = Case::started(deploying());
+    case.go();
+    case.deployment("m", undone());
+    case.go();
+    assert_eq!((case.steps().as_str(), case.state()), ("d Running", "Waiting"));
+    let message = case.step_message("d");
+    assert!(
+        message.contains("serves revision 3") && message.ends_with("remove spec.rollout.undoTo from it"),
+        "{message}"
+    );
+    case.deployment("m", ServingFacts { progress: ServingProgress::Ready, revision: 8, ..ServingFacts::default() });
+    case.go();
+    assert_eq!(case.state(), "Succeeded");
+
+    let mut asked = deploying();
+    asked["steps"][0]["deploy"]["spec"]["rollout"] = json!({"undoTo": 3});
+    let mut case = Case::started(asked);
+    case.go();
+    case.deployment("m", undone());
+    case.go();
+    assert_eq!(case.state(), "Succeeded", "the step itself asks for it");
+}
+
+#[test]
 fn a_deployment_that_another_run_took_or_that_is_not_ours_fails_the_step() {
     let mut case = Case::started(deploying());
     case.deployment("m", ServingFacts::default());
