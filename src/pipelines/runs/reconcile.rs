@@ -70,8 +70,8 @@ pub async fn reconcile<A: ApiServer>(
     look_at_pipeline(api, run, memory, now).await?;
     ask_about_fields(api, run, memory).await?;
     let has_started = run.status.as_ref().is_some_and(|status| status.start_time.is_some());
-    if let Some(prepared) = memory.prepared.as_ref().filter(|_| !has_started && memory.ahead.is_none()) {
-        memory.ahead = Some(look_ahead(api, namespace, uid, prepared).await?);
+    if let Some(prepared) = memory.prepared().filter(|_| !has_started && memory.ahead.is_none()).cloned() {
+        memory.ahead = Some(look_ahead(api, namespace, uid, &prepared).await?);
     }
     let done = carry_out(api, run, memory, |memory| decide(run, observed, memory, now), now).await?;
     // What was created just now and never comes into a cache is looked for even if nothing else happens.
@@ -88,7 +88,7 @@ async fn look_at_pipeline<A: ApiServer>(
     now: Timestamp,
 ) -> Result<(), ApiError> {
     let started = run.status.as_ref().is_some_and(|status| status.start_time.is_some());
-    let Some(named) = run.spec.pipeline_ref.as_ref().filter(|_| !started && memory.prepared.is_none()) else {
+    let Some(named) = run.spec.pipeline_ref.as_ref().filter(|_| !started && memory.prepared().is_none()) else {
         memory.pipeline = None;
         return Ok(());
     };
@@ -107,7 +107,7 @@ async fn look_at_pipeline<A: ApiServer>(
 /// known to be Runnable was asked about already.
 async fn ask_about_fields<A: ApiServer>(api: &A, run: &PipelineRun, memory: &mut Memory) -> Result<(), ApiError> {
     let started = run.status.as_ref().is_some_and(|status| status.start_time.is_some());
-    if started || memory.prepared.is_some() {
+    if started || memory.prepared().is_some() {
         memory.asked = None;
         return Ok(());
     }

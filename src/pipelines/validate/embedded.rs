@@ -10,7 +10,7 @@ use crate::api::pipeline_step::Files;
 use crate::api::{ModelDeployment, TrainingJob, reserved};
 use crate::cluster::problem::{Problem, check_env, check_length, check_template_metadata, primary_container};
 use crate::cluster::template_edit::check_outline;
-use crate::pipelines::build::FILES_VOLUME;
+use crate::pipelines::build::{FILES_VOLUME, rename_values};
 use crate::pipelines::policy::parameters::{listed, sample_of};
 use crate::pipelines::policy::places::{Embedded, Path, Segment, each_string};
 use crate::pipelines::policy::references::{Piece, Reference, in_another_form, pieces};
@@ -47,7 +47,10 @@ pub(super) fn check(work: &mut Work, subject: &Subject, findings: &mut Findings)
     if object.is_too_long() {
         return BTreeSet::new();
     }
-    let spec = object.parse();
+    let mut spec = object.parse();
+    if embedded != Embedded::PodTemplate {
+        rename_values(&mut spec);
+    }
     let before = findings.problems.len();
     let (dynamic, values) = follow(&spec, embedded, &path, subject, &mut findings.problems);
     let used = values.outputs.keys().cloned().collect();

@@ -314,6 +314,18 @@ fn what_documents_and_samples_show_makes_sense() {
 }
 
 #[test]
+fn values_under_their_old_names_are_still_taken() {
+    let serving = json!({
+        "failureLogs": "Off", "template": {"spec": {"containers": [{"name": "c", "ports": [{"containerPort": 80}]}]}},
+    });
+    let training = json!({"framework": "none", "failureLogs": "Off", "template": {"spec": {"containers": [{"name": "c"}]}}});
+    let definition = json!({"steps": [
+        step("train", json!({"train": training})), step("deploy", json!({"deploy": {"name": "m", "spec": serving}})),
+    ]});
+    assert_eq!(problems(definition), "");
+}
+
+#[test]
 fn values_take_the_types_of_numeric_fields() {
     let definition = json!({
         "parameters": [

@@ -26,7 +26,7 @@ pub(super) fn start(view: &View) -> Plan<PipelineRunStatus> {
         status.stopped = Some(Stopped { reason: StopReason::Cancelled, time });
         return view.say(status, &Situation::Ended, None);
     }
-    if let Some(prepared) = &view.memory.prepared {
+    if let Some(prepared) = view.memory.prepared() {
         return begin(view, prepared);
     }
     let unchanged = || view.status.clone();

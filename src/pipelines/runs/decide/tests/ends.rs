@@ -211,6 +211,14 @@ fn a_run_whose_record_is_gone_ends_too() {
     case.publish(&plan);
     assert_eq!(case.steps(), "a Cancelled");
     assert!(status::is_finished(case.run.status.as_ref().unwrap()));
+
+    let mut case = Case::started(chain());
+    case.observed.record = None;
+    case.run.spec.cancel = Some(true);
+    let plan = case.decide();
+    assert!(matches!(plan.checks[..], [Check::IsAbsent { .. }]), "a cache may lag: {:?}", plan.checks);
+    case.publish(&plan);
+    assert_eq!((case.steps().as_str(), case.state()), ("a Cancelled", "Cancelled"));
 }
 
 #[test]
