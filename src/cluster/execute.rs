@@ -226,9 +226,12 @@ async fn verify<A: ApiServer>(api: &A, check: &Check) -> Result<Option<String>, 
             if *below_attempt <= 1 {
                 return Ok(None);
             }
-            let pods: Vec<PodFacts> =
-                live_children::<_, WatchedPod, _>(api, Resource::Pod, owner, owner_uid.as_deref()).await?;
-            let older = pods.iter().find(|pod| pod.attempt < *below_attempt && !pod.is_terminal());
+            let pods: Vec<PodFacts> = live_children::<_, WatchedPod, _>(api, Resource::Pod, owner, None).await?;
+            let is_of_this_life = |pod: &PodFacts| {
+                owner_uid.is_some() && pod.meta.owner.as_ref().map(|owner| &owner.uid) == owner_uid.as_ref()
+            };
+            let is_older = |pod: &PodFacts| !is_of_this_life(pod) || pod.attempt < *below_attempt;
+            let older = pods.iter().find(|pod| !pod.is_terminal() && is_older(pod));
             Ok(older.map(|pod| format!("pod {} of an older attempt still runs", pod.meta.name)))
         }
         Check::IsAbsent { id, owner_uid } => {
