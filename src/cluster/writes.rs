@@ -121,8 +121,9 @@ impl Writes {
         }
         self.changed_from = awaited;
         for (name, _) in self.created.extract_if(.., |_, created| now >= *created + CACHE_PATIENCE) {
-            // A pod has the same name each time: creating it again finds it.
-            if name.0 != Resource::Pod {
+            // A pod has the same name each time: creating it again finds it. A ModelDeployment is put, and belongs to nobody: what
+            // is there would not be known as a child, and to put it again changes nothing.
+            if !matches!(name.0, Resource::Pod | Resource::ModelDeployment) {
                 self.uncertain.push((name, None));
             }
         }
@@ -167,6 +168,7 @@ impl Writes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::port::ObjectId;
 
     fn second(second: i64) -> Timestamp {
         Timestamp::from_second(second).expect("a moment")
@@ -177,6 +179,9 @@ mod tests {
         let mut writes = Writes::default();
         writes.note_created(Resource::Deployment, "d-1", second(0));
         writes.note_created(Resource::Pod, "j-0", second(0));
+        let id = ObjectId::new(Resource::ModelDeployment, "ns", "m");
+        let put = Action::Put { id, object: serde_json::Value::Null, mark: "mark", adopts: false };
+        writes.note(&[put], second(0));
         writes.catch_up([], second(29));
         assert_eq!(writes.next_uncertain(), None);
         writes.catch_up([], second(30));
@@ -186,6 +191,7 @@ mod tests {
             "a pod is found when it is made again"
         );
         writes.settle(Some("7"), second(30));
+        assert_eq!(writes.next_uncertain(), None, "what was put is put again");
         assert!(writes.has_created(Resource::Deployment, "d-1"), "it is there, and the watch hangs");
         assert_eq!(writes.doubt_at(), Some(second(60)));
         writes.catch_up([], second(60));
