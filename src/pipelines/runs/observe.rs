@@ -134,6 +134,8 @@ pub struct PipelineRead {
     pub read_at: Timestamp,
     /// How often it has been.
     pub reads: i32,
+    /// Whether the run's record was made from it: the run is what was read then, whatever the Pipeline becomes until it starts.
+    pub is_recorded: bool,
 }
 
 impl PipelineRead {
@@ -174,10 +176,8 @@ impl Memory {
         let read = self.record.take();
         self.record = observed.record.as_ref().map(|record| {
             let known = read.filter(|read| read.uid == record.meta.uid);
-            known.unwrap_or_else(|| RecordRead {
-                uid: record.meta.uid.clone(),
-                prepared: prepare(record).map(Arc::new),
-            })
+            known
+                .unwrap_or_else(|| RecordRead { uid: record.meta.uid.clone(), prepared: prepare(record).map(Arc::new) })
         });
     }
 
@@ -232,6 +232,11 @@ impl Remembers<PipelineRunStatus> for Memory {
 
     fn acted(&mut self, actions: &[Action], _now: Timestamp) {
         for action in actions {
+            if action.id().resource == Resource::ControllerRevision
+                && let (Action::Create { .. }, Some(read)) = (action, &mut self.pipeline)
+            {
+                read.is_recorded = true;
+            }
             if let Action::Put { object, .. } = action
                 && let Some(step) = object["metadata"]["labels"][LABEL_STEP].as_str()
             {

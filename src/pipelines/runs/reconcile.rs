@@ -80,7 +80,7 @@ pub async fn reconcile<A: ApiServer>(
     Ok(Reconciled { wake_at, ..done })
 }
 
-/// Reads the Pipeline that a run names, until the run has its record.
+/// Reads the Pipeline that a run names, until the run starts or its record is made.
 async fn look_at_pipeline<A: ApiServer>(
     api: &A,
     run: &PipelineRun,
@@ -88,18 +88,18 @@ async fn look_at_pipeline<A: ApiServer>(
     now: Timestamp,
 ) -> Result<(), ApiError> {
     let started = run.status.as_ref().is_some_and(|status| status.start_time.is_some());
-    let Some(named) = run.spec.pipeline_ref.as_ref().filter(|_| !started && memory.prepared().is_none()) else {
+    let Some(named) = run.spec.pipeline_ref.as_ref().filter(|_| !started) else {
         memory.pipeline = None;
         return Ok(());
     };
-    if memory.pipeline.as_ref().is_some_and(|read| now < read.due_at()) {
+    if memory.pipeline.as_ref().is_some_and(|read| read.is_recorded || now < read.due_at()) {
         return Ok(());
     }
     let namespace = run.metadata.namespace.as_deref().unwrap_or_default();
     let live = api.read(&ObjectId::new(Resource::Pipeline, namespace, &named.name)).await?;
     let pipeline = live.map(serde_json::from_value).transpose().map_err(|error| error.to_string());
     let reads = memory.pipeline.as_ref().map_or(0, |read| read.reads).saturating_add(1);
-    memory.pipeline = Some(PipelineRead { pipeline, read_at: now, reads });
+    memory.pipeline = Some(PipelineRead { pipeline, read_at: now, reads, is_recorded: false });
     Ok(())
 }
 
@@ -107,7 +107,7 @@ async fn look_at_pipeline<A: ApiServer>(
 /// known to be Runnable was asked about already.
 async fn ask_about_fields<A: ApiServer>(api: &A, run: &PipelineRun, memory: &mut Memory) -> Result<(), ApiError> {
     let started = run.status.as_ref().is_some_and(|status| status.start_time.is_some());
-    if started || memory.prepared().is_some() {
+    if started {
         memory.asked = None;
         return Ok(());
     }

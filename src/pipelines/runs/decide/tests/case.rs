@@ -55,6 +55,14 @@ impl Case {
         Case { run: run.unwrap(), observed: Observed::default(), memory: Memory::default(), now: seconds(0) }
     }
 
+    /// A run of the Pipeline of that name that has not been looked at.
+    pub(super) fn of_pipeline(name: &str) -> Case {
+        let mut case = Case::new(json!({"steps": []}));
+        case.run.spec.pipeline = None;
+        case.run.spec.pipeline_ref = serde_json::from_value(json!({"name": name})).unwrap();
+        case
+    }
+
     /// A run of this pipeline that has started.
     pub(super) fn started(pipeline: Value) -> Case {
         Case::new(pipeline).start()

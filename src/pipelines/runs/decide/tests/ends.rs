@@ -178,12 +178,15 @@ fn an_invalid_run_ends_after_a_while() {
 
 #[test]
 fn a_run_without_its_pipeline_ends_after_ten_minutes() {
-    let mut case = Case::new(json!({"steps": []}));
-    case.run.spec.pipeline = None;
-    case.run.spec.pipeline_ref = serde_json::from_value(json!({"name": "nightly"})).unwrap();
+    let mut case = Case::of_pipeline("nightly");
     let read_at = |at| {
         let pipeline = Ok(None);
-        Some(crate::pipelines::runs::observe::PipelineRead { pipeline, read_at: seconds(at), reads: 1 })
+        Some(crate::pipelines::runs::observe::PipelineRead {
+            pipeline,
+            read_at: seconds(at),
+            reads: 1,
+            is_recorded: false,
+        })
     };
     case.memory.pipeline = read_at(0);
     case.go();

@@ -21,7 +21,8 @@ fn training(field: &str, value: Value) -> Value {
 #[test]
 fn a_run_that_was_begun_goes_on_whatever_rules_came_since() {
     let first = |work: Value| json!({"parameters": [{"name": "x"}], "steps": [step("a", work)]});
-    let pattern = json!({"parameters": [{"name": "x", "pattern": r"^\w{999}\p{L}{999}$"}], "steps": [step("a", json!({}))]});
+    let pattern =
+        json!({"parameters": [{"name": "x", "pattern": r"^\w{999}\p{L}{999}$"}], "steps": [step("a", json!({}))]});
     for (pipeline, expected) in [
         (first(training("failureLogs", json!("Off"))), "+TrainingJob a-1"),
         (first(training("node", json!(2))), "+TrainingJob a-1"),
@@ -118,4 +119,36 @@ fn a_record_is_read_once() {
     let prepared = case.memory.prepared().unwrap().clone();
     case.decide();
     assert!(std::sync::Arc::ptr_eq(&prepared, case.memory.prepared().unwrap()));
+}
+
+#[test]
+fn a_run_begins_by_no_record_that_it_would_not_write() {
+    let own = chain();
+    let forged = json!({"steps": [step("a", with_argument("rm -rf /"))]});
+    let recorded = |pipeline: &Value| {
+        let plan = Case::new(pipeline.clone()).decide();
+        let Some(crate::cluster::plan::Action::Create { object, .. }) = plan.actions.first() else {
+            panic!("{plan:?}")
+        };
+        object.object()["data"].clone()
+    };
+    let mut values = recorded(&own);
+    values["parameters"] = json!({"x": "theirs"});
+    let mut steps = recorded(&forged);
+    steps["pipeline"] = recorded(&own)["pipeline"].clone();
+    for data in [json!(7), steps, values] {
+        let mut case = Case::new(own.clone());
+        let meta = ChildMeta { name: crate::names::family("r", "0b7d"), uid: "odd".into(), ..ChildMeta::default() };
+        case.observed.record =
+            Some(std::sync::Arc::new(RevisionFacts { meta, data: data.to_string().into(), ..Default::default() }));
+        let plan = case.decide();
+        assert_eq!(case::short(&plan), format!("-ControllerRevision {}", crate::names::family("r", "0b7d")), "{data}");
+        assert_eq!(plan.checks.len(), 1, "the live run is looked at first");
+        case.publish(&plan);
+        assert_eq!((case.state(), case.steps().as_str()), ("NameTaken", ""), "{data}");
+        assert!(case.message().contains("somebody else made it"), "{}", case.message());
+        case.now = seconds(600);
+        assert_eq!(case.go(), "");
+        assert!(status::is_finished(case.run.status.as_ref().unwrap()), "it is given up");
+    }
 }
