@@ -85,6 +85,11 @@ pub enum Check {
         /// UID of the owner.
         owner_uid: String,
     },
+    /// There is no such object.
+    IsGone {
+        /// The object.
+        id: ObjectId,
+    },
     /// The object is gone, or does not carry these labels and annotations any more.
     IsInOtherHands {
         /// The object.

@@ -242,4 +242,14 @@ fn the_last_run_of_no_pipeline_prunes_the_oldest() {
     runs.push(run("r", 500, status::State::Succeeded));
     case.observed.of_no_pipeline = runs;
     assert_eq!(case.go(), "-PipelineRun s0, -PipelineRun s1, -PipelineRun s2, -PipelineRun s3");
+
+    // One of a Pipeline that is there still, which has just finished, looks after them too.
+    case.run.spec = Case::of_pipeline("kept").run.spec;
+    case.observed.of_no_pipeline.retain(|run| run.meta.name != "r");
+    let oldest = std::sync::Arc::make_mut(&mut case.observed.of_no_pipeline[0]);
+    let owner = crate::cluster::index::Owner { kind: "Pipeline".into(), name: "deleted".into(), uid: "deleted".into() };
+    oldest.meta.owner = Some(owner);
+    let plan = case.decide();
+    assert_eq!(case::short(&plan), "-PipelineRun s0, -PipelineRun s1, -PipelineRun s2");
+    assert_eq!(plan.checks, [Check::IsGone { id: ObjectId::new(Resource::Pipeline, "ns", "deleted") }]);
 }
