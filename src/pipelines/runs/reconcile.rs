@@ -187,6 +187,28 @@ mod tests {
     }
 
     #[test]
+    fn a_record_that_no_watch_shows_is_read_by_its_name() {
+        let world = World::new(1, ApiFaults::none());
+        look_at(&world, json!({"pipeline": pipeline("image")}));
+        let (record, _) = world.objects(Resource::ControllerRevision).pop().unwrap();
+        let id = ObjectId::new(Resource::PipelineRun, "ml", "r");
+        world.change(crate::testing::story::Actor::Operator, &id, |run| {
+            run["status"] = json!({"observedGeneration": 1, "startTime": "2026-01-01T00:00:00Z"});
+        });
+        let look = || {
+            let mut memory = Memory::default();
+            for _ in 0..3 {
+                let run: PipelineRun = serde_json::from_value(Value::clone(&world.get(&id).unwrap())).unwrap();
+                block_on(reconcile(&world, &run, &Observed::default(), &mut memory, world.now())).unwrap();
+            }
+            crate::testing::json::reason(&world.get(&id).unwrap(), "Ready").unwrap_or_default().to_owned()
+        };
+        assert_eq!(look(), "Running");
+        world.delete_as(crate::testing::story::Actor::Person, &record);
+        assert_eq!(look(), "RecordNotFound");
+    }
+
+    #[test]
     fn a_pipeline_that_is_known_to_be_runnable_is_not_asked_about_again() {
         for (status, expected) in [
             (json!({"observedGeneration": -1}), 1),

@@ -66,8 +66,18 @@ pub fn decide(run: &PipelineRun, observed: &Observed, memory: &Memory, now: Time
 }
 
 /// Without its record a run that has started cannot go on: nobody knows what its steps are. It can be cancelled, and it ends
-/// after a while; what still runs of it is stopped once that is on record.
+/// after a while; what still runs of it is stopped once that is on record. That the record is gone is asked of the cluster
+/// itself: a cache may lag, and a record without its labels is shown by none.
 fn no_record(view: &View) -> Plan<PipelineRunStatus> {
+    let mut plan = wait_or_end(view);
+    if view.observed.record.is_none() {
+        let id = view.id(Resource::ControllerRevision, &view.record_name());
+        plan.checks = vec![Check::IsAbsent { id, owner_uid: view.maker().uid.to_owned() }];
+    }
+    plan
+}
+
+fn wait_or_end(view: &View) -> Plan<PipelineRunStatus> {
     let situation = Situation::NoRecord(view.record_name());
     let is_cancelled = view.run.spec.cancel == Some(true);
     if !is_cancelled && situation.given_up_at(view.status, view.now).is_none_or(|at| view.now < at) {
@@ -79,17 +89,11 @@ fn no_record(view: &View) -> Plan<PipelineRunStatus> {
         (step.state, step.finish_time, step.launch) = (StepState::Cancelled, Some(now.clone()), None);
         status::put_message(step, "the run's record is gone or cannot be read");
     }
-    let mut plan = if is_cancelled {
-        status.stopped.get_or_insert(Stopped { reason: StopReason::Cancelled, time: now });
-        view.say(status, &Situation::Ended, None)
-    } else {
-        view.say(status, &Situation::GivenUp(Box::new(situation)), None)
-    };
-    if view.observed.record.is_none() {
-        let id = view.id(Resource::ControllerRevision, &view.record_name());
-        plan.checks = vec![Check::IsAbsent { id, owner_uid: view.maker().uid.to_owned() }];
+    if !is_cancelled {
+        return view.say(status, &Situation::GivenUp(Box::new(situation)), None);
     }
-    plan
+    status.stopped.get_or_insert(Stopped { reason: StopReason::Cancelled, time: now });
+    view.say(status, &Situation::Ended, None)
 }
 
 /// What the steps of a decision look at.
