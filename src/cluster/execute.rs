@@ -276,9 +276,12 @@ async fn verify<A: ApiServer>(api: &A, check: &Check) -> Result<Option<String>, 
             if *below_attempt <= 1 {
                 return Ok(None);
             }
-            let pods: Vec<PodFacts> =
-                live_children::<_, WatchedPod, _>(api, Resource::Pod, owner, owner_uid.as_deref()).await?;
-            let older = pods.iter().find(|pod| pod.attempt < *below_attempt && !pod.is_terminal());
+            let pods: Vec<PodFacts> = live_children::<_, WatchedPod, _>(api, Resource::Pod, owner, None).await?;
+            let is_of_this_life = |pod: &PodFacts| {
+                owner_uid.is_some() && pod.meta.owner.as_ref().map(|owner| &owner.uid) == owner_uid.as_ref()
+            };
+            let is_older = |pod: &PodFacts| !is_of_this_life(pod) || pod.attempt < *below_attempt;
+            let older = pods.iter().find(|pod| !pod.is_terminal() && is_older(pod));
             Ok(older.map(|pod| format!("pod {} of an older attempt still runs", pod.meta.name)))
         }
         Check::IsAbsent { id, owner_uid } => {
@@ -287,6 +290,7 @@ async fn verify<A: ApiServer>(api: &A, check: &Check) -> Result<Option<String>, 
                 .filter(|object| identity(object).is_controlled_by(owner_uid))
                 .map(|_| format!("{id} is there, whatever the cache says")))
         }
+        Check::IsGone { id } => Ok(api.read(id).await?.map(|_| format!("{id} is there, whatever the cache says"))),
         Check::IsInOtherHands { id, marks } => {
             let live = api.read(id).await?;
             let carries = |object: &Value| {

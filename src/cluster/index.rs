@@ -147,6 +147,11 @@ impl<T: Child> OwnedIndex<T> {
         self.by_owner.get(&owner).map(|children| children.values().cloned().collect()).unwrap_or_default()
     }
 
+    /// UIDs of the owners that have children in a namespace.
+    pub fn owners<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a str> {
+        self.by_owner.keys().filter(move |(place, _)| place == namespace).map(|(_, uid)| uid.as_str())
+    }
+
     fn remove(&mut self, key: &Key) -> Option<OwnerKey> {
         let owner = self.owner_of.remove(key)?;
         let place = (key.0.clone(), owner.uid.clone());
@@ -209,6 +214,9 @@ mod tests {
         index.apply(thing("a", "1"));
         index.apply(thing("c", "2"));
         assert_eq!(names(&index, "1"), ["a", "b"]);
+        let mut owners: Vec<&str> = index.owners("ns").collect();
+        owners.sort_unstable();
+        assert_eq!((owners, index.owners("other").count()), (vec!["1", "2"], 0));
         assert_eq!(index.delete("ns", "a").unwrap().owner.uid, "1");
         assert_eq!(index.delete("ns", "a"), None);
         assert_eq!(names(&index, "1"), ["b"]);

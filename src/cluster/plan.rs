@@ -66,13 +66,14 @@ pub enum Check {
         /// Its resourceVersion in the cache.
         resource_version: String,
     },
-    /// No pod of an older attempt of this owner is live, and none of these names exists.
+    /// No pod of an older attempt of this owner is live, nor any of an object that had its name before: of one that somebody
+    /// deleted, pods go on until the garbage collector comes. And none of these names exists.
     PodsAreGone {
         /// Name of the owner, as the pods' job label has it.
         owner: ObjectId,
-        /// UID of the owner; nothing if the owner is gone and only its name is known.
+        /// UID of the owner, whose later attempts do not count; nothing if all attempts of whatever had the name do.
         owner_uid: Option<String>,
-        /// Pods of attempts below this one must be gone.
+        /// Pods of attempts below this one must be gone; up to 1, there is none to look for.
         below_attempt: u32,
         /// Names that no pod of the owner may have.
         absent: Vec<String>,
@@ -83,6 +84,11 @@ pub enum Check {
         id: ObjectId,
         /// UID of the owner.
         owner_uid: String,
+    },
+    /// There is no such object.
+    IsGone {
+        /// The object.
+        id: ObjectId,
     },
     /// The object is gone, or does not carry these labels and annotations any more.
     IsInOtherHands {

@@ -167,6 +167,10 @@ impl Writes {
             }
         }
         self.changed_from = awaited;
+        // A ModelDeployment is put, and belongs to nobody: what is there would not be known as a child, and to put it again
+        // changes nothing.
+        self.created
+            .retain(|(kind, _), unseen| *kind != Resource::ModelDeployment || now < unseen.since + CACHE_PATIENCE);
         for (name, unseen) in &mut self.created {
             // A clock that was set back must not make the wait longer.
             unseen.since = unseen.since.min(now);
@@ -216,6 +220,7 @@ impl Writes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::port::ObjectId;
 
     fn second(second: i64) -> Timestamp {
         Timestamp::from_second(second).expect("a moment")
@@ -253,6 +258,17 @@ mod tests {
         writes.settle(Some(&child("v")), second(30));
         assert!(writes.has_created(Resource::Pod, "j-0"), "the name is taken");
         assert!(!writes.has_made(Resource::Pod, &child("v")));
+    }
+
+    #[test]
+    fn what_was_put_is_put_again_rather_than_looked_up() {
+        let mut writes = Writes::default();
+        let id = ObjectId::new(Resource::ModelDeployment, "ns", "m");
+        writes.note(&[Action::Put { id, object: serde_json::Value::Null, mark: "mark", adopts: false }], second(0));
+        writes.catch_up([], second(29));
+        assert!(writes.has_created(Resource::ModelDeployment, "m"));
+        writes.catch_up([], second(30));
+        assert!(!writes.has_created(Resource::ModelDeployment, "m") && writes.next_uncertain().is_none());
     }
 
     #[test]

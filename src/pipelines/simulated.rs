@@ -68,7 +68,7 @@ impl SimulatedOperator for Operator {
         match source.by {
             Resource::TrainingJob => training::simulated::Operator::selects(source, object),
             Resource::ModelDeployment => serving::simulated::Operator::selects(source, object),
-            Resource::PipelineRun if source.of != Resource::PipelineRun => {
+            Resource::PipelineRun if !matches!(source.of, Resource::PipelineRun | Resource::Pipeline) => {
                 json::label(object, names::LABEL_RUN).is_some() && json::label(object, names::LABEL_JOB).is_none()
             }
             _ => true,
@@ -105,6 +105,8 @@ impl Runs {
                 delivery.feed_children(&mut caches.finished, |run: Guarded<PipelineRun>| run.into());
                 return delivery.feed_owners(resource, &mut self.runs);
             }
+            Resource::Pipeline => delivery
+                .feed_children(&mut caches.pipelines, |pipeline: Guarded<PartialObjectMeta<Pipeline>>| pipeline.into()),
             Resource::Pod => delivery.feed_children(&mut caches.pods, |pod: WatchedPod| pod.into()),
             Resource::TrainingJob => delivery.feed_children(&mut caches.jobs, |job: Guarded<TrainingJob>| job.into()),
             Resource::ModelDeployment => delivery
@@ -121,7 +123,7 @@ impl Runs {
     async fn reconcile(&mut self, api: &World, key: &ObjectId, now: Timestamp) -> Result<Option<Timestamp>, String> {
         let Some(run) = self.runs.get(key) else { return Ok(None) };
         let uid = run.metadata.uid.clone().unwrap_or_default();
-        let observed = self.caches.observe(run);
+        let observed = self.caches.observe(run, now);
         let memory = self.memories.entry(uid).or_default();
         memory.writes.extra_wait = extra_wait(self.active);
         let reconciled = runs::reconcile::reconcile(api, run, &observed, memory, now).await;

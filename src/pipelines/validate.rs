@@ -5,6 +5,7 @@ pub(in crate::pipelines) mod embedded;
 pub(in crate::pipelines) mod fields;
 #[cfg(test)]
 mod properties;
+mod recorded;
 mod shape;
 
 #[cfg(test)]
@@ -17,6 +18,7 @@ use serde_json::Value;
 
 use self::embedded::Subject;
 use self::fields::UnknownField;
+pub use self::recorded::recorded;
 use super::policy::graph::{Fault, Graph, graph};
 use super::policy::parameters::{check_declaration, sample};
 use super::policy::when::{Scope, Types, When};
@@ -184,9 +186,7 @@ pub fn validate(
     let files = files.as_ref().map(|files| check_files(files, &format!("{path}.files"), &mut problems));
     shape::check_names(steps, finally, path, &mut problems);
     let order = |steps: &[Step], field: &str, problems: &mut Vec<Problem>| {
-        let named: Vec<(&str, &[String])> =
-            steps.iter().map(|step| (step.name.as_str(), step.depends_on.as_slice())).collect();
-        graph(&named).map_err(|faults| problems.extend(faults.iter().map(|fault| tell(fault, path, field, steps)))).ok()
+        order(steps).map_err(|faults| problems.extend(faults.iter().map(|fault| tell(fault, path, field, steps)))).ok()
     };
     let (graphs, finals) = (order(steps, "steps", &mut problems), order(finally, "finally", &mut problems));
     let mut findings = Findings { problems, ..Findings::default() };
@@ -206,6 +206,13 @@ pub fn validate(
     warnings.truncate(MOST_PROBLEMS);
     let timeout = timeout.map(Duration::signed);
     Ok(ValidPipeline { steps: valid, timeout, files, warnings, unknown_fields: unknown })
+}
+
+/// Puts steps in order.
+fn order(steps: &[Step]) -> Result<Graph, Vec<Fault>> {
+    let named: Vec<(&str, &[String])> =
+        steps.iter().map(|step| (step.name.as_str(), step.depends_on.as_slice())).collect();
+    graph(&named)
 }
 
 fn check_parameters(parameters: &[Parameter], path: &str, problems: &mut Vec<Problem>) {
@@ -291,6 +298,71 @@ fn tell(fault: &Fault, path: &str, field: &str, steps: &[Step]) -> Problem {
     }
 }
 
+fn types_of_parameters(definition: &PipelineDefinition) -> Types {
+    definition.parameters.iter().map(|each| (each.name.clone(), each.type_.unwrap_or_default())).collect()
+}
+
+/// What each step reports.
+fn types_of_outputs(definition: &PipelineDefinition) -> BTreeMap<String, Types> {
+    let outputs = |step: &Step| -> Types {
+        outputs_of(step).into_iter().map(|output| (output.name, output.type_.unwrap_or_default())).collect()
+    };
+    definition.steps.iter().chain(&definition.finally).map(|step| (step.name.clone(), outputs(step))).collect()
+}
+
+fn outputs_of(step: &Step) -> Vec<Output> {
+    if step.deploy.is_some() { deploy_outputs() } else { step.outputs.clone() }
+}
+
+/// Reads steps by position, each after all that it depends on; `read` can ask which steps have ended before.
+fn in_order(
+    steps: &[Step],
+    graph: &Graph,
+    is_final: bool,
+    mut read: impl FnMut(usize, &dyn Fn(&str) -> bool) -> Option<ValidStep>,
+) -> Vec<ValidStep> {
+    let positions: BTreeMap<&str, usize> =
+        steps.iter().enumerate().map(|(position, step)| (step.name.as_str(), position)).collect();
+    let read = |position: &usize| {
+        let has_ended = |name: &str| match positions.get(name) {
+            Some(other) => graph.earlier[*position].contains(*other),
+            // All others have ended before the first step of `finally`.
+            None => is_final,
+        };
+        read(*position, &has_ended)
+    };
+    graph.order.iter().filter_map(read).collect()
+}
+
+/// A step with its defaults filled in.
+fn filled_in(step: &Step, is_final: bool, when: Option<When>, work: Work) -> ValidStep {
+    let (limit, backoff) = step.retries.clone().map_or((0, None), |retries| (retries.limit, retries.backoff));
+    let backoff = backoff.unwrap_or_default();
+    ValidStep {
+        name: step.name.clone(),
+        is_final,
+        depends_on: step.depends_on.clone(),
+        when,
+        work,
+        outputs: outputs_of(step),
+        retries: limit.unsigned_abs(),
+        backoff: backoff.initial.map_or(DEFAULT_BACKOFF, Duration::signed),
+        max_backoff: backoff.max.map_or(DEFAULT_MAX_BACKOFF, Duration::signed),
+        timeout: step.timeout.map(Duration::signed),
+        failure_logs: step.failure_logs.unwrap_or(FailureLogs::Tail),
+    }
+}
+
+/// What a step does, unless it does nothing or several things.
+fn work_of(step: &Step) -> Option<Work> {
+    match (&step.run, &step.train, &step.deploy) {
+        (Some(template), None, None) => Some(Work::Run { template: template.clone(), container: String::new() }),
+        (None, Some(spec), None) => Some(Work::Train(spec.clone())),
+        (None, None, Some(deploy)) => Some(Work::Deploy(deploy.clone())),
+        _ => None,
+    }
+}
+
 /// Reads the steps of a pipeline whose graph is known.
 struct Reader<'a> {
     definition: &'a PipelineDefinition,
@@ -316,37 +388,25 @@ impl<'a> Reader<'a> {
             let known = values.and_then(|values| values.get(&parameter.name)).cloned();
             (parameter.name.clone(), known.unwrap_or_else(|| sample(parameter)))
         });
-        let outputs = |step: &Step| -> Types {
-            let declared = if step.deploy.is_some() { deploy_outputs() } else { step.outputs.clone() };
-            declared.into_iter().map(|output| (output.name, output.type_.unwrap_or_default())).collect()
-        };
-        let all = definition.steps.iter().chain(&definition.finally);
         Reader {
             definition,
             path,
             samples: samples.collect(),
-            parameters: parameters.map(|each| (each.name.clone(), each.type_.unwrap_or_default())).collect(),
-            outputs: all.map(|step| (step.name.clone(), outputs(step))).collect(),
+            parameters: types_of_parameters(definition),
+            outputs: types_of_outputs(definition),
             findings,
         }
     }
 
     fn read_all(&mut self, steps: &[Step], graph: &Graph, is_final: bool) -> Vec<ValidStep> {
         let field = if is_final { "finally" } else { "steps" };
-        let positions: BTreeMap<&str, usize> =
-            steps.iter().enumerate().map(|(position, step)| (step.name.as_str(), position)).collect();
-        let read = |position: &usize| {
+        let read = |position: usize, has_ended: &dyn Fn(&str) -> bool| {
             if self.findings.problems.len() >= MOST_PROBLEMS {
                 return None;
             }
-            let has_ended = |name: &str| match positions.get(name) {
-                Some(other) => graph.earlier[*position].contains(*other),
-                // All others have ended before the first step of `finally`.
-                None => is_final,
-            };
-            self.read(&steps[*position], &format!("{field}[{position}]"), is_final, &has_ended)
+            self.read(&steps[position], &format!("{field}[{position}]"), is_final, has_ended)
         };
-        graph.order.iter().filter_map(read).collect()
+        in_order(steps, graph, is_final, read)
     }
 
     fn read(
@@ -356,25 +416,20 @@ impl<'a> Reader<'a> {
         is_final: bool,
         has_ended: &dyn Fn(&str) -> bool,
     ) -> Option<ValidStep> {
-        let Step { name, depends_on, when, run, train, deploy, outputs, retries, timeout, failure_logs } = step;
+        let Step { name, depends_on: _, when, run, train, deploy, outputs, retries, timeout, failure_logs } = step;
         let path = format!("{}.{below}", self.path);
         let before = self.findings.problems.len();
         shape::check_time(&format!("{path}.timeout"), *timeout, &mut self.findings.problems);
         shape::check_outputs(outputs, &path, &mut self.findings.problems);
         let scope = Scope { parameters: &self.parameters, steps: &self.outputs, has_ended };
-        let mut work = match (run, train, deploy) {
-            (Some(template), None, None) => Some(Work::Run { template: template.clone(), container: String::new() }),
-            (None, Some(spec), None) => Some(Work::Train(spec.clone())),
-            (None, None, Some(deploy)) => Some(Work::Deploy(deploy.clone())),
-            _ => {
-                let given = [("run", run.is_some()), ("train", train.is_some()), ("deploy", deploy.is_some())];
-                let given: Vec<&str> = given.iter().filter(|(_, given)| *given).map(|(field, _)| *field).collect();
-                let value = if given.is_empty() { "nothing to do".to_owned() } else { given.join(" and ") };
-                let remedy = "give exactly one of run, train and deploy";
-                self.findings.problems.push(Problem::new(&path, value, remedy));
-                None
-            }
-        };
+        let mut work = work_of(step);
+        if work.is_none() {
+            let given = [("run", run.is_some()), ("train", train.is_some()), ("deploy", deploy.is_some())];
+            let given: Vec<&str> = given.iter().filter(|(_, given)| *given).map(|(field, _)| *field).collect();
+            let value = if given.is_empty() { "nothing to do".to_owned() } else { given.join(" and ") };
+            let remedy = "give exactly one of run, train and deploy";
+            self.findings.problems.push(Problem::new(&path, value, remedy));
+        }
         if let Some(Work::Deploy(_)) = work {
             shape::check_deploy(step, &path, &mut self.findings.problems);
         }
@@ -409,20 +464,7 @@ impl<'a> Reader<'a> {
         if self.findings.problems.len() > before {
             return None;
         }
-        let outputs = if deploy.is_some() { deploy_outputs() } else { outputs.clone() };
-        Some(ValidStep {
-            name: name.clone(),
-            is_final,
-            depends_on: depends_on.clone(),
-            when,
-            work: work?,
-            outputs,
-            retries: limit.unsigned_abs(),
-            backoff: backoff.initial.map_or(DEFAULT_BACKOFF, Duration::signed),
-            max_backoff: backoff.max.map_or(DEFAULT_MAX_BACKOFF, Duration::signed),
-            timeout: timeout.map(Duration::signed),
-            failure_logs: failure_logs.unwrap_or(FailureLogs::Tail),
-        })
+        Some(filled_in(step, is_final, when, work?))
     }
 
     /// A step of `finally` runs whatever became of the others, but what they report is there only if they succeeded.

@@ -262,11 +262,12 @@ fn saying(text: String) -> ApiClient {
 async fn a_poisoned_child_counts_as_there_for_its_owner_and_for_nobody_else() {
     let deep = format!("{}1{}", r#"{"f:a":"#.repeat(5_000), "}".repeat(5_000));
     let managed = format!(r#""managedFields": [{{"time": "9999-12-31T23:59:59Z", "fieldsV1": {deep}}}]"#);
-    let owner = |uid| {
+    let owned_by = |name: &str, uid: &str| {
         format!(
-            r#""ownerReferences": [{{"apiVersion": "trainyard.dev/v1alpha1", "kind": "TrainingJob", "name": "digits", "uid": "{uid}", "controller": true}}]"#
+            r#""ownerReferences": [{{"apiVersion": "trainyard.dev/v1alpha1", "kind": "TrainingJob", "name": "{name}", "uid": "{uid}", "controller": true}}]"#
         )
     };
+    let owner = |uid| owned_by("digits", uid);
     let pod = |owner: String, status: &str| {
         let labels = r#""labels": {"trainyard.dev/job": "digits", "trainyard.dev/attempt": "1"}"#;
         format!(
@@ -277,7 +278,19 @@ async fn a_poisoned_child_counts_as_there_for_its_owner_and_for_nobody_else() {
         Check::PodsAreGone { owner: job(), owner_uid: Some("u".to_owned()), below_attempt: 2, absent: Vec::new() };
     let is_doubted = |executed| matches!(executed, Ok(Executed::Doubted(..)));
     for (what, pod, blocks) in [
-        ("another's, unreadable", pod(owner("v"), r#"{"podIPs": 5}"#), false),
+        ("another's, unreadable", pod(owned_by("letters", "v"), r#"{"podIPs": 5}"#), false),
+        ("an earlier life's, ended", pod(owner("v"), r#"{"phase": "Failed"}"#), false),
+        ("an earlier life's, runs", pod(owner("v"), r#"{"phase": "Running"}"#), true),
+        (
+            "an earlier life's of a later attempt",
+            pod(owner("v"), r#"{"phase": "Running"}"#).replace(r#"attempt": "1""#, r#"attempt": "7""#),
+            true,
+        ),
+        (
+            "ours of a later attempt",
+            pod(owner("u"), r#"{"phase": "Running"}"#).replace(r#"attempt": "1""#, r#"attempt": "7""#),
+            false,
+        ),
         ("nobody's, unreadable", pod(r#""ownerReferences": 7"#.to_owned(), r#"{"podIPs": 5}"#), false),
         ("ours, readable, ended", pod(owner("u"), r#"{"phase": "Succeeded"}"#), false),
         ("ours, readable, runs", pod(owner("u"), r#"{"phase": "Running"}"#), true),

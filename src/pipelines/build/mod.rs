@@ -46,8 +46,8 @@ pub struct Attempt<'a> {
     pub token: &'a str,
 }
 
-/// Gives a value of an embedded spec its present name: what was recorded under the old one is still made.
-fn rename_values(spec: &mut Value) {
+/// Gives a value of the spec of a `train` or `deploy` step its present name: what was written under the old one is still made.
+pub(in crate::pipelines) fn rename_values(spec: &mut Value) {
     if spec["failureLogs"] == "Off" {
         set(spec, "failureLogs", "None");
     }

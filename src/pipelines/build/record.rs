@@ -28,6 +28,14 @@ pub struct Record {
     pub spec: PipelineDefinition,
 }
 
+impl Record {
+    /// Whether both say the same in the same words: a record may have been made by somebody else.
+    pub fn is_same(&self, other: &Record) -> bool {
+        let text = |record: &Record| serde_json::to_string(record).ok();
+        text(self).is_some_and(|one| text(other) == Some(one))
+    }
+}
+
 /// Tells what is run apart from what else could be: fifty bits, compared within one pipeline.
 pub fn hash(definition: &PipelineDefinition) -> String {
     names::short_hash(json!(definition).to_string().as_bytes(), 10)

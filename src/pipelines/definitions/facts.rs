@@ -14,8 +14,8 @@ use crate::pipelines::runs::status::{State, is_finished};
 use crate::pipelines::validate::validate;
 
 /// Owner of the runs that have finished and belong to no Pipeline: those that brought their own, and those that never found
-/// the one that they name.
-pub const NO_PIPELINE: &str = "none";
+/// the one that they name. No Pipeline can have this name.
+pub const NO_PIPELINE: &str = "(none)";
 
 /// What is kept of a run: it is found under the Pipeline that it names, which does not own it. A Pipeline that was deleted and
 /// made again under its name has the runs of its earlier life.

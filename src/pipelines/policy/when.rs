@@ -16,7 +16,7 @@ use cel::parser::PrattParser;
 use cel::{ExecutionError, Value as CelValue};
 use serde_json::Value;
 
-use references::check_references;
+use references::{States, check_references};
 use types::{check_types, named, tell_type_error};
 use values::Used;
 
@@ -67,6 +67,8 @@ const MOST_NODES: usize = 250;
 pub struct When {
     text: String,
     used: Used,
+    /// Why it cannot be evaluated, if it stands in a record of an operator that could.
+    fault: Option<String>,
 }
 
 impl When {
@@ -75,12 +77,9 @@ impl When {
     /// # Errors
     /// What is wrong with it, and what to do.
     pub fn new(text: &str, scope: &Scope) -> Result<When, String> {
-        if text.len() > MAX_WHEN {
-            return Err(format!("{} bytes: write at most {MAX_WHEN}", text.len()));
-        }
         let expression = parse(text)?;
         let mut used = Used::default();
-        check_references(&expression, scope, &mut used)?;
+        check_references(&expression, scope, &mut used, States::Known)?;
         let context = used.sample();
         check_types(&expression, &context)?;
         match CelValue::resolve(&expression, &context) {
@@ -92,7 +91,15 @@ impl When {
             },
             Err(error) => tell_type_error(&error)?,
         }
-        Ok(When { text: text.to_owned(), used })
+        Ok(When { text: text.to_owned(), used, fault: None })
+    }
+
+    /// Reads an expression of a run that has begun. It was checked by the rules of its time; what cannot be evaluated by today's
+    /// fails its step when that is due.
+    pub fn recorded(text: &str, scope: &Scope) -> When {
+        let mut used = Used::default();
+        let read = parse(text).and_then(|expression| check_references(&expression, scope, &mut used, States::Any));
+        When { text: text.to_owned(), used, fault: read.err() }
     }
 
     /// The expression as it was written.
@@ -115,6 +122,9 @@ impl When {
     /// # Errors
     /// Why it cannot be said: a division by zero, an output that was not reported.
     pub fn holds(&self, facts: &Facts) -> Result<bool, String> {
+        if let Some(fault) = &self.fault {
+            return Err(fault.clone());
+        }
         match CelValue::resolve(&parse(&self.text)?, &self.used.context(facts)) {
             Ok(CelValue::Bool(holds)) => Ok(holds),
             Ok(other) => Err(format!("it is neither true nor false, but {}", named(&other.type_of()))),
@@ -127,6 +137,9 @@ impl When {
 }
 
 fn parse(text: &str) -> Result<IdedExpr, String> {
+    if text.len() > MAX_WHEN {
+        return Err(format!("{} bytes: write at most {MAX_WHEN}", text.len()));
+    }
     let parser = PrattParser::new().max_recursion_depth(DEEPEST).max_expression_node_count(MOST_NODES);
     parser.parse(text).map_err(|errors| {
         let first = errors.errors.first().map(|error| error.msg.clone()).unwrap_or_default();

@@ -8,7 +8,7 @@ use super::caches::Caches;
 use super::observe::Memory;
 use super::reconcile::reconcile;
 use super::status::is_finished;
-use crate::api::{ModelDeployment, PipelineRun, TrainingJob};
+use crate::api::{ModelDeployment, Pipeline, PipelineRun, TrainingJob};
 use crate::cluster::client::ApiClient;
 use crate::cluster::controller::{Controlled, Fed, Feeding};
 use crate::cluster::pod::WatchedPod;
@@ -32,6 +32,7 @@ impl Controlled for PipelineRun {
             feeding.watch_own::<TrainingJob, _>(LABEL_RUN, |caches| &mut caches.jobs),
             feeding.watch_own::<ModelDeployment, _>(LABEL_RUN, |caches| &mut caches.deployments),
             feeding.watch_own::<PipelineRun, _>("", |caches| &mut caches.finished),
+            feeding.watch_own::<PartialObjectMeta<Pipeline>, _>("", |caches| &mut caches.pipelines),
             feeding.watch::<WatchedRevision, _>(LABEL_RUN, |caches| &mut caches.records),
             feeding.watch::<PartialObjectMeta<PersistentVolumeClaim>, _>(LABEL_RUN, |caches| &mut caches.claims),
         ]
@@ -44,7 +45,7 @@ impl Controlled for PipelineRun {
         memory: &mut Memory,
         now: Timestamp,
     ) -> Result<Reconciled, ApiError> {
-        let observed = locked(caches).observe(run);
+        let observed = locked(caches).observe(run, now);
         reconcile(api, run, &observed, memory, now).await
     }
 

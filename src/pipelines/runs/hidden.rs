@@ -18,6 +18,7 @@ use crate::cluster::index::{Child, ChildMeta};
 use crate::cluster::plan::earliest;
 use crate::cluster::pod::{PodFacts, WatchedPod};
 use crate::cluster::port::{ApiError, ApiServer, ObjectId, Resource};
+use crate::cluster::workload::{RevisionFacts, WatchedRevision};
 
 /// How often one is read.
 const INTERVAL: SignedDuration = SignedDuration::from_secs(5);
@@ -37,6 +38,7 @@ struct Look {
 enum Found {
     Pod(Arc<PodFacts>),
     Job(Arc<JobFacts>),
+    Record(Arc<RevisionFacts>),
 }
 
 impl Found {
@@ -45,6 +47,9 @@ impl Found {
         let text = to_raw_value(object).unwrap_or_default();
         let found = match resource {
             Resource::Pod => Found::Pod(Arc::new(Guarded::<WatchedPod>::of(&text).or_bare().into())),
+            Resource::ControllerRevision => {
+                Found::Record(Arc::new(Guarded::<WatchedRevision>::of(&text).or_bare().into()))
+            }
             _ => Found::Job(Arc::new(Guarded::<TrainingJob>::of(&text).into())),
         };
         found.meta().owner.as_ref().is_some_and(|owner| owner.uid == run_uid).then_some(found)
@@ -54,6 +59,7 @@ impl Found {
         match self {
             Found::Pod(pod) => &pod.meta,
             Found::Job(job) => &job.meta,
+            Found::Record(record) => &record.meta,
         }
     }
 }
@@ -61,7 +67,7 @@ impl Found {
 impl Hidden {
     /// The cluster says that this child is there.
     pub fn note(&mut self, id: &ObjectId) {
-        if matches!(id.resource, Resource::Pod | Resource::TrainingJob) {
+        if matches!(id.resource, Resource::Pod | Resource::TrainingJob | Resource::ControllerRevision) {
             self.0.entry(id.clone()).or_default();
         }
     }
@@ -79,6 +85,7 @@ impl Hidden {
     ) -> Result<Option<Observed>, ApiError> {
         self.0.retain(|id, _| match id.resource {
             Resource::Pod => named(&observed.pods, &id.name).is_none(),
+            Resource::ControllerRevision => observed.record.is_none(),
             _ => named(&observed.jobs, &id.name).is_none(),
         });
         let mut gone = Vec::new();
@@ -103,6 +110,7 @@ impl Hidden {
             match found {
                 Found::Pod(pod) => insert(&mut all.pods, pod),
                 Found::Job(job) => insert(&mut all.jobs, job),
+                Found::Record(record) => all.record = Some(record),
             }
         }
         all

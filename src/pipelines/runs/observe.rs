@@ -25,7 +25,7 @@ use crate::cluster::writes::Writes;
 use crate::names::LABEL_STEP;
 use crate::pipelines::build::record::Record;
 use crate::pipelines::definitions::facts::RunFacts;
-use crate::pipelines::validate::{ValidPipeline, validate};
+use crate::pipelines::validate::{ValidPipeline, recorded};
 
 /// A Pipeline that is missing or invalid is looked at again after this long, and after the first few times twice as long each
 /// further time.
@@ -103,7 +103,16 @@ pub struct Memory {
     pub ending: Endings,
     /// What was looked up before the start.
     pub ahead: Option<Ahead>,
-    /// What the record says.
+    /// What became of reading the record.
+    pub record: Option<RecordRead>,
+}
+
+/// What became of reading a record, which never changes: it may be as long as an object can be, and is read once.
+#[derive(Clone, Debug)]
+pub struct RecordRead {
+    /// The record's UID.
+    pub uid: String,
+    /// What it holds; nothing if it cannot be read.
     pub prepared: Option<Arc<Prepared>>,
 }
 
@@ -125,6 +134,8 @@ pub struct PipelineRead {
     pub read_at: Timestamp,
     /// How often it has been.
     pub reads: i32,
+    /// Whether the run's record was made from it: the run is what was read then, whatever the Pipeline becomes until it starts.
+    pub is_recorded: bool,
 }
 
 impl PipelineRead {
@@ -134,11 +145,9 @@ impl PipelineRead {
     }
 }
 
-/// What a run runs, ready to be decided upon: read out of the record once and not at every reconcile.
+/// What a run runs, ready to be decided upon.
 #[derive(Debug)]
 pub struct Prepared {
-    /// The record that it was read from.
-    pub uid: String,
     /// What the record holds.
     pub record: Record,
     /// Its pipeline.
@@ -164,13 +173,17 @@ impl Memory {
             // A clock that was set back must not hold anything up.
             read.read_at = read.read_at.min(now);
         }
-        let Some(record) = &observed.record else {
-            self.prepared = None;
-            return;
-        };
-        if self.prepared.as_ref().is_none_or(|prepared| prepared.uid != record.meta.uid) {
-            self.prepared = prepare(record).map(Arc::new);
-        }
+        let read = self.record.take();
+        self.record = observed.record.as_ref().map(|record| {
+            let known = read.filter(|read| read.uid == record.meta.uid);
+            known
+                .unwrap_or_else(|| RecordRead { uid: record.meta.uid.clone(), prepared: prepare(record).map(Arc::new) })
+        });
+    }
+
+    /// What the run runs, if its record is there and can be read.
+    pub fn prepared(&self) -> Option<&Arc<Prepared>> {
+        self.record.as_ref()?.prepared.as_ref()
     }
 
     /// Why an object is not asked for now, if it was refused.
@@ -208,8 +221,8 @@ impl Memory {
 /// Reads a record. It was valid when it was written; an operator that cannot read it says so on the run.
 fn prepare(facts: &RevisionFacts) -> Option<Prepared> {
     let record: Record = serde_json::from_str(&facts.data).ok()?;
-    let pipeline = validate(&record.spec, "spec", Some(&record.parameters)).ok()?;
-    Some(Prepared { uid: facts.meta.uid.clone(), record, pipeline })
+    let pipeline = recorded(&record.spec)?;
+    Some(Prepared { record, pipeline })
 }
 
 impl Remembers<PipelineRunStatus> for Memory {
@@ -219,6 +232,11 @@ impl Remembers<PipelineRunStatus> for Memory {
 
     fn acted(&mut self, actions: &[Action], _now: Timestamp) {
         for action in actions {
+            if action.id().resource == Resource::ControllerRevision
+                && let (Action::Create { .. }, Some(read)) = (action, &mut self.pipeline)
+            {
+                read.is_recorded = true;
+            }
             if let Action::Put { object, .. } = action
                 && let Some(step) = object["metadata"]["labels"][LABEL_STEP].as_str()
             {

@@ -70,8 +70,8 @@ pub async fn reconcile<A: ApiServer>(
     look_at_pipeline(api, run, memory, now).await?;
     ask_about_fields(api, run, memory).await?;
     let has_started = run.status.as_ref().is_some_and(|status| status.start_time.is_some());
-    if let Some(prepared) = memory.prepared.as_ref().filter(|_| !has_started && memory.ahead.is_none()) {
-        memory.ahead = Some(look_ahead(api, namespace, uid, prepared).await?);
+    if let Some(prepared) = memory.prepared().filter(|_| !has_started && memory.ahead.is_none()).cloned() {
+        memory.ahead = Some(look_ahead(api, namespace, uid, &prepared).await?);
     }
     let done = carry_out(api, run, memory, |memory| decide(run, observed, memory, now), now).await?;
     // What was created just now and never comes into a cache is looked for even if nothing else happens.
@@ -80,7 +80,7 @@ pub async fn reconcile<A: ApiServer>(
     Ok(Reconciled { wake_at, ..done })
 }
 
-/// Reads the Pipeline that a run names, until the run has its record.
+/// Reads the Pipeline that a run names, until the run starts or its record is made.
 async fn look_at_pipeline<A: ApiServer>(
     api: &A,
     run: &PipelineRun,
@@ -88,18 +88,18 @@ async fn look_at_pipeline<A: ApiServer>(
     now: Timestamp,
 ) -> Result<(), ApiError> {
     let started = run.status.as_ref().is_some_and(|status| status.start_time.is_some());
-    let Some(named) = run.spec.pipeline_ref.as_ref().filter(|_| !started && memory.prepared.is_none()) else {
+    let Some(named) = run.spec.pipeline_ref.as_ref().filter(|_| !started) else {
         memory.pipeline = None;
         return Ok(());
     };
-    if memory.pipeline.as_ref().is_some_and(|read| now < read.due_at()) {
+    if memory.pipeline.as_ref().is_some_and(|read| read.is_recorded || now < read.due_at()) {
         return Ok(());
     }
     let namespace = run.metadata.namespace.as_deref().unwrap_or_default();
     let live = api.read(&ObjectId::new(Resource::Pipeline, namespace, &named.name)).await?;
     let pipeline = live.map(serde_json::from_value).transpose().map_err(|error| error.to_string());
     let reads = memory.pipeline.as_ref().map_or(0, |read| read.reads).saturating_add(1);
-    memory.pipeline = Some(PipelineRead { pipeline, read_at: now, reads });
+    memory.pipeline = Some(PipelineRead { pipeline, read_at: now, reads, is_recorded: false });
     Ok(())
 }
 
@@ -107,7 +107,7 @@ async fn look_at_pipeline<A: ApiServer>(
 /// known to be Runnable was asked about already.
 async fn ask_about_fields<A: ApiServer>(api: &A, run: &PipelineRun, memory: &mut Memory) -> Result<(), ApiError> {
     let started = run.status.as_ref().is_some_and(|status| status.start_time.is_some());
-    if started || memory.prepared.is_some() {
+    if started {
         memory.asked = None;
         return Ok(());
     }
@@ -184,6 +184,28 @@ mod tests {
             1,
             "a newer field is let through"
         );
+    }
+
+    #[test]
+    fn a_record_that_no_watch_shows_is_read_by_its_name() {
+        let world = World::new(1, ApiFaults::none());
+        look_at(&world, json!({"pipeline": pipeline("image")}));
+        let (record, _) = world.objects(Resource::ControllerRevision).pop().unwrap();
+        let id = ObjectId::new(Resource::PipelineRun, "ml", "r");
+        world.change(crate::testing::story::Actor::Operator, &id, |run| {
+            run["status"] = json!({"observedGeneration": 1, "startTime": "2026-01-01T00:00:00Z"});
+        });
+        let look = || {
+            let mut memory = Memory::default();
+            for _ in 0..3 {
+                let run: PipelineRun = serde_json::from_value(Value::clone(&world.get(&id).unwrap())).unwrap();
+                block_on(reconcile(&world, &run, &Observed::default(), &mut memory, world.now())).unwrap();
+            }
+            crate::testing::json::reason(&world.get(&id).unwrap(), "Ready").unwrap_or_default().to_owned()
+        };
+        assert_eq!(look(), "Running");
+        world.delete_as(crate::testing::story::Actor::Person, &record);
+        assert_eq!(look(), "RecordNotFound");
     }
 
     #[test]

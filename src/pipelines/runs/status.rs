@@ -57,6 +57,8 @@ pub enum Situation {
     Starting,
     /// Its record is gone or cannot be read.
     NoRecord(String),
+    /// What stands under the name of its record is not what it would run.
+    WrongRecord(String),
     /// Steps run. Something may hold some of them up.
     Running(Vec<HeldUp>),
     /// Steps are being stopped.
@@ -153,7 +155,7 @@ impl Situation {
     fn patience(&self) -> Option<SignedDuration> {
         match self {
             Situation::Invalid(_) => Some(INVALID_PATIENCE),
-            Situation::NoPipeline(_) | Situation::NoRecord(_) => Some(ABSENCE_PATIENCE),
+            Situation::NoPipeline(_) | Situation::NoRecord(_) | Situation::WrongRecord(_) => Some(ABSENCE_PATIENCE),
             Situation::Refused(refusal) => {
                 matches!(refusal.kind, RefusalKind::Content | RefusalKind::Foreign).then_some(ABSENCE_PATIENCE)
             }
@@ -183,6 +185,7 @@ impl Situation {
             },
             Situation::Starting => State::Starting,
             Situation::NoRecord(_) => State::RecordNotFound,
+            Situation::WrongRecord(_) => State::NameTaken,
             Situation::Running(held_up) if held_up.is_empty() => State::Running,
             Situation::Running(_) => State::Waiting,
             Situation::Stopping(_) => State::Stopping,
@@ -202,6 +205,10 @@ impl Situation {
             Situation::NoRecord(name) => format!(
                 "ControllerRevision {name}, the record of what this run runs, is gone or cannot be read by this operator: \
                  delete the run and create another"
+            ),
+            Situation::WrongRecord(name) => format!(
+                "ControllerRevision {name} has the name of this run's record and says something else than the run would run: \
+                 somebody else made it, or the Pipeline was edited since; it counts for nothing and is being removed"
             ),
             Situation::Running(held_up) => running(status, order, held_up),
             Situation::Stopping(reason) => {

@@ -1,16 +1,17 @@
 //! Checks of what is embedded in a step: every reference leads somewhere, and the object that will be made makes sense.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 
 use serde_json::{Value, json};
 
-use super::fields::{Finding, UnknownField, compare, unknown, wanted};
+use super::fields::{Finding, UnknownField, compare, meant, unknown, wanted};
 use super::{DEFAULT_MOUNT_PATH, Findings, MOST_PROBLEMS, Work};
 use crate::api::pipeline_step::Files;
 use crate::api::{ModelDeployment, TrainingJob, reserved};
 use crate::cluster::problem::{Problem, check_env, check_length, check_template_metadata, primary_container};
 use crate::cluster::template_edit::check_outline;
-use crate::pipelines::build::FILES_VOLUME;
+use crate::pipelines::build::{FILES_VOLUME, rename_values};
 use crate::pipelines::policy::parameters::{listed, sample_of};
 use crate::pipelines::policy::places::{Embedded, Path, Segment, each_string};
 use crate::pipelines::policy::references::{Piece, Reference, in_another_form, pieces};
@@ -47,7 +48,10 @@ pub(super) fn check(work: &mut Work, subject: &Subject, findings: &mut Findings)
     if object.is_too_long() {
         return BTreeSet::new();
     }
-    let spec = object.parse();
+    let mut spec = object.parse();
+    if embedded != Embedded::PodTemplate {
+        rename_values(&mut spec);
+    }
     let before = findings.problems.len();
     let (dynamic, values) = follow(&spec, embedded, &path, subject, &mut findings.problems);
     let used = values.outputs.keys().cloned().collect();
@@ -182,18 +186,19 @@ fn names_container(at: &Path) -> bool {
 fn check_fields(filled: &Value, embedded: Embedded, path: &str, dynamic: &Dynamic, findings: &mut Findings) {
     let most = findings.problems.len() + MOST_PROBLEMS;
     compare(filled, embedded, &mut |at, finding| {
-        if findings.problems.len() >= most {
-            return;
+        if let Finding::Unknown { open: true, .. } = finding
+            && findings.unknown.len() >= MOST_PROBLEMS
+        {
+            // Nothing is made of it: there may be hundreds of thousands.
+            return ControlFlow::Continue(());
         }
         let below = at.told();
         let field = format!("{path}.{below}");
         match finding {
-            Finding::Unknown { meant, open: true } => {
-                if findings.unknown.len() < MOST_PROBLEMS {
-                    findings.unknown.extend(UnknownField::new(at, field, meant));
-                }
+            Finding::Unknown { name, known, open: true } => {
+                findings.unknown.extend(UnknownField::new(at, field, meant(name, known)));
             }
-            Finding::Unknown { meant, .. } => findings.problems.push(unknown(&field, meant)),
+            Finding::Unknown { name, known, .. } => findings.problems.push(unknown(&field, meant(name, known))),
             Finding::Missing(kind) => {
                 let remedy = format!("add it: {}", wanted(kind));
                 findings.problems.push(Problem::new(&field, "missing", &remedy));
@@ -208,6 +213,7 @@ fn check_fields(filled: &Value, embedded: Embedded, path: &str, dynamic: &Dynami
                 None => findings.problems.push(Problem::new(&field, value, &remedy)),
             },
         }
+        if findings.problems.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
 }
 

@@ -1,6 +1,10 @@
 //! Fields of an embedded spec that its kind does not have, or that hold something else than they should: reported before
 //! anything runs, instead of by the apiserver when the step's time has come.
 
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use crate::api::{Duration, ValueType};
@@ -12,12 +16,20 @@ use crate::pipelines::policy::places::{Embedded, Path, Segment};
 /// Longest name of a field that Kubernetes might have, in bytes.
 const LONGEST_NAME: usize = 64;
 
+#[cfg(test)]
+thread_local! {
+    /// How often [`meant`] compared a name, for tests that count the work.
+    pub(super) static ASKED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// Something about a field.
 pub(super) enum Finding<'a> {
     /// The kind has no such field.
     Unknown {
-        /// The field that is probably meant.
-        meant: Option<&'static str>,
+        /// Its name.
+        name: &'a str,
+        /// The fields that the kind has.
+        known: &'static BTreeMap<String, Arc<Kind>>,
         /// Whether the cluster may know it all the same.
         open: bool,
     },
@@ -34,53 +46,53 @@ pub(super) enum Finding<'a> {
     },
 }
 
-/// Compares a spec with its kind. Null stands for a field that is left out.
-pub(super) fn compare<'a>(spec: &'a Value, embedded: Embedded, found: &mut impl FnMut(&Path<'a>, Finding<'a>)) {
-    let mut path = Path::new(embedded);
-    visit(spec, fields(embedded), &mut path, found);
+/// Compares a spec with its kind, until `found` has heard enough. Null stands for a field that is left out.
+pub(super) fn compare<'a>(
+    spec: &'a Value,
+    embedded: Embedded,
+    found: &mut impl FnMut(&Path<'a>, Finding<'a>) -> ControlFlow<()>,
+) {
+    // Whether everything was looked at does not matter.
+    _ = visit(spec, fields(embedded), &mut Path::new(embedded), found);
 }
 
 fn visit<'a>(
     value: &'a Value,
     kind: &'static Kind,
     path: &mut Path<'a>,
-    found: &mut impl FnMut(&Path<'a>, Finding<'a>),
-) {
+    found: &mut impl FnMut(&Path<'a>, Finding<'a>) -> ControlFlow<()>,
+) -> ControlFlow<()> {
     match (kind, value) {
-        (_, Value::Null) => {}
+        (_, Value::Null) => ControlFlow::Continue(()),
         (Kind::Object { fields, required, open }, Value::Object(object)) => {
             for (name, value) in object {
-                match fields.get(name) {
-                    Some(kind) => path.within(Segment::Field(name), |path| visit(value, kind, path, found)),
+                path.within(Segment::Field(name), |path| match fields.get(name) {
+                    Some(kind) => visit(value, kind, path, found),
                     None => {
-                        let meant = meant(name, fields.keys());
-                        path.within(Segment::Field(name), |path| {
-                            found(path, Finding::Unknown { meant, open: *open && name.len() <= LONGEST_NAME });
-                        });
+                        found(path, Finding::Unknown { name, known: fields, open: *open && name.len() <= LONGEST_NAME })
                     }
-                }
+                })?;
             }
             for name in required.iter().filter(|name| object.get(*name).is_none_or(Value::is_null)) {
                 if let Some(kind) = fields.get(name) {
-                    path.within(Segment::Field(name), |path| found(path, Finding::Missing(kind)));
+                    path.within(Segment::Field(name), |path| found(path, Finding::Missing(kind)))?;
                 }
             }
+            ControlFlow::Continue(())
         }
-        (Kind::Map(kind), Value::Object(object)) => {
-            for (name, value) in object {
-                path.within(Segment::Field(name), |path| visit(value, kind, path, found));
+        (Kind::Map(kind), Value::Object(object)) => object
+            .iter()
+            .try_for_each(|(name, value)| path.within(Segment::Field(name), |path| visit(value, kind, path, found))),
+        (Kind::List(kind), Value::Array(items)) => items
+            .iter()
+            .enumerate()
+            .try_for_each(|(index, item)| path.within(Segment::Item(index), |path| visit(item, kind, path, found))),
+        (kind, value) => match differs(kind, value) {
+            Some(depends_on_value) => {
+                found(path, Finding::Wrong { value, remedy: format!("give {}", wanted(kind)), depends_on_value })
             }
-        }
-        (Kind::List(kind), Value::Array(items)) => {
-            for (index, item) in items.iter().enumerate() {
-                path.within(Segment::Item(index), |path| visit(item, kind, path, found));
-            }
-        }
-        (kind, value) => {
-            if let Some(depends_on_value) = differs(kind, value) {
-                found(path, Finding::Wrong { value, remedy: format!("give {}", wanted(kind)), depends_on_value });
-            }
-        }
+            None => ControlFlow::Continue(()),
+        },
     }
 }
 
@@ -121,14 +133,16 @@ pub(super) fn wanted(kind: &Kind) -> String {
     }
 }
 
-/// The field that a misspelt name is nearest to, if one is near.
-fn meant<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> Option<&'a str> {
+/// The field that a misspelt name is nearest to, if one is near. It is compared with each: only for what is reported.
+pub(super) fn meant(name: &str, known: &'static BTreeMap<String, Arc<Kind>>) -> Option<&'static str> {
     if name.len() > LONGEST_NAME {
         return None;
     }
+    #[cfg(test)]
+    ASKED.with(|asked| asked.set(asked.get() + 1));
     let furthest = (name.len() / 3).clamp(1, 3);
     let distance = |known: &str| strsim::osa_distance(&name.to_lowercase(), &known.to_lowercase());
-    let near = known.map(|known| (distance(known), known)).filter(|(distance, _)| *distance <= furthest);
+    let near = known.keys().map(|known| (distance(known), known)).filter(|(distance, _)| *distance <= furthest);
     near.min_by_key(|(distance, _)| *distance).map(|(_, known)| known.as_str())
 }
 

@@ -80,6 +80,38 @@ pub(super) fn forge_child(run: &ObjectId, step: &'static str, resource: Resource
     })
 }
 
+/// Somebody puts a record under the name of a run's before it has one: rubbish, or with steps of their own.
+pub(super) fn forge_record(run: &ObjectId, is_rubbish: bool) -> Action {
+    let run = run.clone();
+    Action::deed(format!("forge the record of {run}"), move |world| {
+        let Some(uid) = world.get(&run).map(|run| json::uid(&run).to_owned()) else { return };
+        let id = ObjectId::new(Resource::ControllerRevision, &run.namespace, &names::family(&run.name, &uid));
+        if world.get(&id).is_some() {
+            return;
+        }
+        let container = json!({ "name": "main", "image": "example/other:1" });
+        let steps = json!([{ "name": "theirs", "run": { "spec": { "containers": [container] } } }]);
+        let data = match is_rubbish {
+            true => json!({ "a": 1 }),
+            false => json!({ "pipeline": { "hash": "" }, "parameters": {}, "spec": { "steps": steps } }),
+        };
+        let owner = json!({
+            "apiVersion": run.resource.api_version(), "kind": run.resource.kind(),
+            "name": run.name, "uid": uid, "controller": true,
+        });
+        let metadata = json!({
+            "name": id.name,
+            "namespace": id.namespace,
+            "labels": { names::LABEL_RUN: run.name },
+            "ownerReferences": [owner],
+        });
+        world.create_by_person(
+            Resource::ControllerRevision,
+            json!({ "apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": metadata, "revision": 1, "data": data }),
+        );
+    })
+}
+
 /// A user makes a ModelDeployment of their own, if the name is free.
 pub(super) fn own_model(namespace: &'static str, name: &'static str) -> Action {
     Action::deed(format!("make ModelDeployment {name} by hand"), move |world| {

@@ -40,6 +40,7 @@ impl Subject for Pipelines {
         watch(Resource::PipelineRun, Resource::ModelDeployment),
         watch(Resource::PipelineRun, Resource::ControllerRevision),
         watch(Resource::PipelineRun, Resource::PersistentVolumeClaim),
+        watch(Resource::PipelineRun, Resource::Pipeline),
         watch(Resource::Pipeline, Resource::Pipeline),
         watch(Resource::Pipeline, Resource::PipelineRun),
         watch(Resource::TrainingJob, Resource::TrainingJob),

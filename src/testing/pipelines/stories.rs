@@ -182,6 +182,10 @@ fn acts_upon(dice: &mut Dice, menu: &Menu, run: &ObjectId, begin: SignedDuration
             acts.push((SignedDuration::from_secs(LAST_ACT), Action::remove_planted()));
         }
     }
+    if menu.obstacles && dice.random_bool(0.2) {
+        let is_rubbish = dice.random_bool(0.5);
+        acts.push((begin + up_to_millis(dice, 2_000), acts::forge_record(run, is_rubbish)));
+    }
     acts
 }
 

@@ -24,7 +24,8 @@ pub(crate) async fn no_tenant_stops_the_operator_or_its_neighbours(space: Space)
     let outcome = attack(&space, &victim).await;
     let report = if outcome.is_err() { victim.report().await } else { String::new() };
     // Test programs cannot read all of what the attacker made; kubectl can delete it.
-    let removing = ["delete", "tj,md,pl,plr,statefulsets,pods,deployments,leases", "--all", "--grace-period=0", "--force"];
+    let removing =
+        ["delete", "tj,md,pl,plr,statefulsets,pods,deployments,leases", "--all", "--grace-period=0", "--force"];
     let removed = space.kubectl(&removing).await.and_then(|said| said.good().map(drop));
     let back = space.suite.move_out_of_the_pod().await;
     let closed = victim.close().await;

@@ -31,15 +31,29 @@ fn names(expression: &Expr) -> Option<Vec<&str>> {
     }
 }
 
+/// Which texts a step's state may be compared with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum States {
+    /// Those that there are.
+    Known,
+    /// Any, as in records of operators that did not look at them.
+    Any,
+}
+
 /// Looks up every reference, and takes note of it.
 ///
 /// # Errors
 /// What is wrong with the first that leads nowhere.
-pub(super) fn check_references(expression: &IdedExpr, scope: &Scope, used: &mut Used) -> Result<(), String> {
+pub(super) fn check_references(
+    expression: &IdedExpr,
+    scope: &Scope,
+    used: &mut Used,
+    states: States,
+) -> Result<(), String> {
     if let Some(names) = names(&expression.expr) {
         return check_path(&names, scope, used);
     }
-    let mut check = |part: &IdedExpr| check_references(part, scope, used);
+    let mut check = |part: &IdedExpr| check_references(part, scope, used, states);
     match &expression.expr {
         Expr::Comprehension(_) => {
             Err("loops (all, exists, exists_one, map, filter) are not allowed: remove it".to_owned())
@@ -50,7 +64,9 @@ pub(super) fn check_references(expression: &IdedExpr, scope: &Scope, used: &mut 
                 .to_owned(),
         ),
         Expr::Call(call) => {
-            check_states(call)?;
+            if states == States::Known {
+                check_states(call)?;
+            }
             call.target.iter().map(AsRef::as_ref).chain(&call.args).try_for_each(check)
         }
         Expr::Select(select) => check(&select.operand),

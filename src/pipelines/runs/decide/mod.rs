@@ -26,7 +26,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::observe::{Memory, Observed};
 use super::status::{self, Situation};
 use crate::api::conditions::{Seen, whole_second};
-use crate::api::pipeline_run::StepState;
+use crate::api::pipeline_run::{StepState, StopReason, Stopped};
 use crate::api::{PipelineRun, PipelineRunStatus};
 use crate::cluster::plan::{Check, Plan, Publish};
 use crate::cluster::port::{ObjectId, Resource};
@@ -59,26 +59,41 @@ pub fn decide(run: &PipelineRun, observed: &Observed, memory: &Memory, now: Time
     if status.start_time.is_none() {
         return start::start(&view);
     }
-    match &memory.prepared {
+    match memory.prepared() {
         Some(prepared) => advance::advance(&view, prepared),
         None => no_record(&view),
     }
 }
 
-/// Without its record a run that has started cannot go on: nobody knows what its steps are.
+/// Without its record a run that has started cannot go on: nobody knows what its steps are. It can be cancelled, and it ends
+/// after a while; what still runs of it is stopped once that is on record. That the record is gone is asked of the cluster
+/// itself: a cache may lag, and a record without its labels is shown by none.
 fn no_record(view: &View) -> Plan<PipelineRunStatus> {
-    let situation = Situation::NoRecord(view.record_name());
-    let mut plan = view.wait_or_give_up(situation, None);
-    if status::is_finished(&plan.status) {
-        let now = Time(whole_second(view.now));
-        for step in plan.status.steps.values_mut().filter(|step| step.state == StepState::Running) {
-            (step.state, step.finish_time, step.launch) = (StepState::Cancelled, Some(now.clone()), None);
-            status::put_message(step, "the run's record is gone");
-        }
+    let mut plan = wait_or_end(view);
+    if view.observed.record.is_none() {
         let id = view.id(Resource::ControllerRevision, &view.record_name());
         plan.checks = vec![Check::IsAbsent { id, owner_uid: view.maker().uid.to_owned() }];
     }
     plan
+}
+
+fn wait_or_end(view: &View) -> Plan<PipelineRunStatus> {
+    let situation = Situation::NoRecord(view.record_name());
+    let is_cancelled = view.run.spec.cancel == Some(true);
+    if !is_cancelled && situation.given_up_at(view.status, view.now).is_none_or(|at| view.now < at) {
+        return view.wait_or_give_up(situation, None);
+    }
+    let mut status = view.status.clone();
+    let now = Time(whole_second(view.now));
+    for step in status.steps.values_mut().filter(|step| step.state == StepState::Running) {
+        (step.state, step.finish_time, step.launch) = (StepState::Cancelled, Some(now.clone()), None);
+        status::put_message(step, "the run's record is gone or cannot be read");
+    }
+    if !is_cancelled {
+        return view.say(status, &Situation::GivenUp(Box::new(situation)), None);
+    }
+    status.stopped.get_or_insert(Stopped { reason: StopReason::Cancelled, time: now });
+    view.say(status, &Situation::Ended, None)
 }
 
 /// What the steps of a decision look at.
@@ -132,9 +147,7 @@ impl<'a> View<'a> {
     /// ever, and history counts what has ended. `again` is when to look again.
     fn wait_or_give_up(&self, situation: Situation, again: Option<Timestamp>) -> Plan<PipelineRunStatus> {
         let unchanged = self.status.clone();
-        // A record that is there and cannot be read is a newer operator's: that may be undone.
-        let may_pass = self.observed.record.is_some();
-        match situation.given_up_at(self.status, self.now).filter(|_| !may_pass) {
+        match situation.given_up_at(self.status, self.now) {
             Some(at) if at <= self.now => self.say(unchanged, &Situation::GivenUp(Box::new(situation)), None),
             at => self.say(unchanged, &situation, None).waking_at(again).waking_at(at),
         }

@@ -10,12 +10,13 @@ use crate::api::{PipelineDefinition, PipelineRunStatus};
 use crate::cluster::plan::{Action, Plan, Publish};
 use crate::cluster::port::Resource;
 use crate::cluster::problem::{Problem, check_name};
+use crate::cluster::workload::RevisionFacts;
 use crate::pipelines::build::record::{Record, build_record, hash};
 use crate::pipelines::policy::parameters::effective;
 use crate::pipelines::policy::side_by_side::side_by_side;
 use crate::pipelines::runs::ahead::Ahead;
 use crate::pipelines::runs::observe::Prepared;
-use crate::pipelines::runs::status::{MODEL_NOT_OURS, Situation};
+use crate::pipelines::runs::status::{MODEL_NOT_OURS, Situation, is_finished};
 use crate::pipelines::validate::{Claim, validate};
 use crate::serving::status::CLAIM_NOT_SHAREABLE;
 
@@ -26,26 +27,25 @@ pub(super) fn start(view: &View) -> Plan<PipelineRunStatus> {
         status.stopped = Some(Stopped { reason: StopReason::Cancelled, time });
         return view.say(status, &Situation::Ended, None);
     }
-    if let Some(prepared) = &view.memory.prepared {
-        return begin(view, prepared);
-    }
     let unchanged = || view.status.clone();
     let name = view.record_name();
     let id = view.id(Resource::ControllerRevision, &name);
-    if view.observed.record.is_some() {
-        return view.say(unchanged(), &Situation::NoRecord(name), None);
-    }
+    let present = view.observed.record.as_ref();
     let writes = &view.memory.writes;
-    if writes.has_created(Resource::ControllerRevision, &name) {
+    if present.is_none() && writes.has_created(Resource::ControllerRevision, &name) {
         // The record comes into view in a moment.
         return Plan::status_only(unchanged(), Publish::Now).waking_at(writes.doubt_at());
     }
-    if let Some(refusal) = view.memory.refusal_of(&id) {
+    if let Some(refusal) = view.memory.refusal_of(&id).filter(|_| present.is_none()) {
         return view.wait_or_give_up(Situation::Refused(refusal.clone()), Some(refusal.until));
     }
     let again = view.memory.pipeline.as_ref().map(|read| read.due_at());
-    match record(view) {
-        Ok(record) => {
+    let record = match record(view) {
+        Ok(record) => record,
+        Err(situation) => return view.wait_or_give_up(situation, again),
+    };
+    match (present, view.memory.prepared()) {
+        (None, _) => {
             let object = build_record(view.maker(), &record).into();
             let owner_uid = view.maker().uid.to_owned();
             let mut plan = Plan::status_only(unchanged(), Publish::Now);
@@ -53,8 +53,20 @@ pub(super) fn start(view: &View) -> Plan<PipelineRunStatus> {
             plan.actions.push(Action::Create { id, owner_uid, object });
             plan
         }
-        Err(situation) => view.wait_or_give_up(situation, again),
+        (Some(_), Some(prepared)) if prepared.record.is_same(&record) => begin(view, prepared),
+        (Some(present), _) => remove(view, present),
     }
+}
+
+/// Removes a record that does not say what the run would run. Whoever may create ControllerRevisions can put one under this name,
+/// and the steps in it would run with the rights of the operator; or it is of a process that ended before the Pipeline was edited.
+fn remove(view: &View, present: &RevisionFacts) -> Plan<PipelineRunStatus> {
+    let mut plan = view.wait_or_give_up(Situation::WrongRecord(view.record_name()), None);
+    if !is_finished(&plan.status) {
+        plan.checks.push(view.run_is_current());
+        plan.actions.push(Action::delete(Resource::ControllerRevision, &present.meta));
+    }
+    plan
 }
 
 /// What the run would run, if it can be run.

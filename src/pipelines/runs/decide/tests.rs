@@ -2,6 +2,7 @@ mod case;
 mod children;
 mod ends;
 mod over;
+mod recorded;
 mod refused;
 
 use serde_json::{Value, json};

@@ -140,11 +140,10 @@ pub(super) fn before_retry(view: &View, step: &ValidStep, attempt: u32) -> Optio
     match step.work {
         Work::Run { .. } => Some(Check::PodHasEnded { id: view.id(Resource::Pod, &before) }),
         Work::Train(_) => {
-            // Of a job that somebody deleted, pods may go on until the garbage collector comes.
-            let job = named(&view.observed.jobs, &before);
+            // Of a job that somebody deleted, pods may go on until the garbage collector comes, and the job may be there again.
             Some(Check::PodsAreGone {
                 owner: view.id(Resource::TrainingJob, &before),
-                owner_uid: job.map(|job| job.meta.uid.clone()),
+                owner_uid: None,
                 below_attempt: u32::MAX,
                 absent: Vec::new(),
             })

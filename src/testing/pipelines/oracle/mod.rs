@@ -105,7 +105,8 @@ impl PipelineOracle {
             &change.id.namespace,
             &crate::names::family(&change.id.name, json::uid(&change.object)),
         );
-        if facts.record.is_none() && change.by == Actor::Operator {
+        let has_started = json::at(&change.object, "/status/startTime").is_some();
+        if facts.record.is_none() && has_started && change.by == Actor::Operator {
             facts.record = world.get(&record).map(|record| record["data"].clone());
             check_origin(&self.pipelines, &change.object, facts.record.as_ref())?;
         }

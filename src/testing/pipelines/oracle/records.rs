@@ -51,7 +51,7 @@ pub(super) fn run_changed(facts: &mut RunFacts, change: &Change, now: Timestamp)
     let is_over = |standing: Standing| {
         blueprint.steps().filter(|step| !step.is_final).all(|step| standing.has_ended(step.name()))
     };
-    check_stop(&old, new, blueprint, has_started(&old) && !is_over(before) && !facts.lost_record, now)?;
+    check_stop(&old, new, blueprint, has_started(&old) && !is_over(before), now)?;
     if after.stopped().is_some() {
         facts.stopped_by.get_or_insert(facts.status_writes);
     }

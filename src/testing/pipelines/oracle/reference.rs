@@ -19,8 +19,11 @@ pub(super) fn judge(facts: &RunFacts) -> Verdict {
     let blueprint = facts.blueprint().ok_or("it finished without a record")?;
     let standing = facts.standing();
     if facts.lost_record {
-        let failed = facts.object.as_ref().is_some_and(|run| json::condition_is_true(run, "Failed"));
-        return ensure(failed, || "its record is gone, and it did not fail".to_owned());
+        let run = facts.object.as_ref().ok_or("it is unknown")?;
+        let is_cancelled = run["spec"]["cancel"] == true && json::condition_is_true(run, "Cancelled");
+        return ensure(is_cancelled || json::condition_is_true(run, "Failed"), || {
+            "its record is gone, and it neither failed nor was cancelled".to_owned()
+        });
     }
     for step in blueprint.steps() {
         judge_step(facts, blueprint, standing, step)

@@ -55,6 +55,14 @@ impl Case {
         Case { run: run.unwrap(), observed: Observed::default(), memory: Memory::default(), now: seconds(0) }
     }
 
+    /// A run of the Pipeline of that name that has not been looked at.
+    pub(super) fn of_pipeline(name: &str) -> Case {
+        let mut case = Case::new(json!({"steps": []}));
+        case.run.spec.pipeline = None;
+        case.run.spec.pipeline_ref = serde_json::from_value(json!({"name": name})).unwrap();
+        case
+    }
+
     /// A run of this pipeline that has started.
     pub(super) fn started(pipeline: Value) -> Case {
         Case::new(pipeline).start()
@@ -72,6 +80,28 @@ impl Case {
         }));
         let plan = case.decide();
         case.publish(&plan);
+        case
+    }
+
+    /// A run of this pipeline that an earlier release has begun: its first step runs, and its record is as that release wrote
+    /// it. Parameter x is "v".
+    pub(super) fn begun(pipeline: Value) -> Case {
+        let mut case = Case::new(json!({"steps": []}));
+        let first = pipeline["steps"][0]["name"].as_str().unwrap_or_default();
+        let step = json!({
+            "state": "Running", "attempts": 1, "startTime": Time(case.now),
+            "child": names::step_child("r", UID, first, 1), "launch": case.memory.secret.on_record(&names::step_child("r", UID, first, 1)),
+        });
+        let status = json!({
+            "observedGeneration": 1, "startTime": Time(case.now), "parameters": {"x": "v"}, "steps": {first: step},
+        });
+        case.run.status = Some(serde_json::from_value(status).unwrap());
+        let data = json!({"pipeline": {"hash": "abcdefghij"}, "parameters": {"x": "v"}, "spec": pipeline});
+        case.observed.record = Some(Arc::new(RevisionFacts {
+            meta: ChildMeta { name: names::family("r", UID), uid: "record".into(), ..ChildMeta::default() },
+            data: data.to_string().into(),
+            ..RevisionFacts::default()
+        }));
         case
     }
 

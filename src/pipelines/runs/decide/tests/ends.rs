@@ -178,12 +178,15 @@ fn an_invalid_run_ends_after_a_while() {
 
 #[test]
 fn a_run_without_its_pipeline_ends_after_ten_minutes() {
-    let mut case = Case::new(json!({"steps": []}));
-    case.run.spec.pipeline = None;
-    case.run.spec.pipeline_ref = serde_json::from_value(json!({"name": "nightly"})).unwrap();
+    let mut case = Case::of_pipeline("nightly");
     let read_at = |at| {
         let pipeline = Ok(None);
-        Some(crate::pipelines::runs::observe::PipelineRead { pipeline, read_at: seconds(at), reads: 1 })
+        Some(crate::pipelines::runs::observe::PipelineRead {
+            pipeline,
+            read_at: seconds(at),
+            reads: 1,
+            is_recorded: false,
+        })
     };
     case.memory.pipeline = read_at(0);
     case.go();
@@ -211,6 +214,14 @@ fn a_run_whose_record_is_gone_ends_too() {
     case.publish(&plan);
     assert_eq!(case.steps(), "a Cancelled");
     assert!(status::is_finished(case.run.status.as_ref().unwrap()));
+
+    let mut case = Case::started(chain());
+    case.observed.record = None;
+    case.run.spec.cancel = Some(true);
+    let plan = case.decide();
+    assert!(matches!(plan.checks[..], [Check::IsAbsent { .. }]), "a cache may lag: {:?}", plan.checks);
+    case.publish(&plan);
+    assert_eq!((case.steps().as_str(), case.state()), ("a Cancelled", "Cancelled"));
 }
 
 #[test]
@@ -231,4 +242,14 @@ fn the_last_run_of_no_pipeline_prunes_the_oldest() {
     runs.push(run("r", 500, status::State::Succeeded));
     case.observed.of_no_pipeline = runs;
     assert_eq!(case.go(), "-PipelineRun s0, -PipelineRun s1, -PipelineRun s2, -PipelineRun s3");
+
+    // One of a Pipeline that is there still, which has just finished, looks after them too.
+    case.run.spec = Case::of_pipeline("kept").run.spec;
+    case.observed.of_no_pipeline.retain(|run| run.meta.name != "r");
+    let oldest = std::sync::Arc::make_mut(&mut case.observed.of_no_pipeline[0]);
+    let owner = crate::cluster::index::Owner { kind: "Pipeline".into(), name: "deleted".into(), uid: "deleted".into() };
+    oldest.meta.owner = Some(owner);
+    let plan = case.decide();
+    assert_eq!(case::short(&plan), "-PipelineRun s0, -PipelineRun s1, -PipelineRun s2");
+    assert_eq!(plan.checks, [Check::IsGone { id: ObjectId::new(Resource::Pipeline, "ns", "deleted") }]);
 }
