@@ -394,8 +394,7 @@ mod tests {
     #[test]
     fn a_deployment_under_our_name_is_ours_only_if_it_is_of_the_same_revision() {
         let id = ObjectId::new(Resource::Deployment, "ns", "d-2");
-        let owner =
-            json!([{"apiVersion": "v1", "kind": "ModelDeployment", "name": "d", "uid": "u", "controller": true}]);
+        let owner = json!([{"apiVersion": "trainyard.dev/v1alpha1", "kind": "ModelDeployment", "name": "d", "uid": "u", "controller": true}]);
         let deployment = |hash: &str| {
             let annotations = json!({"trainyard.dev/revision-hash": hash});
             json!({"metadata": {"name": "d-2", "annotations": annotations, "ownerReferences": owner}})
