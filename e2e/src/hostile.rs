@@ -46,8 +46,8 @@ pub fn inputs() -> Vec<Input> {
         input("patterns that take long to compile", (0..2).map(patterns)),
         input("inline runs that are invalid", (0..20).map(invalid_run)),
         input("deployments of many words", [words(250_000, "a"), words(30_000, "a")]),
-        input("fat pods with our labels", (0..100).map(fat_pod)),
-        input("fat revisions of StatefulSets with our labels", (0..100).map(fat_stateful_set)),
+        input("fat pods with our labels", (0..40).map(fat_pod)),
+        input("fat revisions of StatefulSets with our labels", (0..40).map(fat_stateful_set)),
     ]
 }
 

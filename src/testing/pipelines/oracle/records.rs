@@ -51,7 +51,10 @@ pub(super) fn run_changed(facts: &mut RunFacts, change: &Change, now: Timestamp)
     let is_over = |standing: Standing| {
         blueprint.steps().filter(|step| !step.is_final).all(|step| standing.has_ended(step.name()))
     };
-    check_stop(&old, new, blueprint, has_started(&old) && !is_over(before), now)?;
+    // Without its record nothing more can be made, so its last steps are stopped too.
+    let all_ended = || blueprint.steps().all(|step| before.has_ended(step.name()));
+    let goes_on = has_started(&old) && (!is_over(before) || (facts.lost_record && !all_ended()));
+    check_stop(&old, new, blueprint, goes_on, now)?;
     if after.stopped().is_some() {
         facts.stopped_by.get_or_insert(facts.status_writes);
     }
