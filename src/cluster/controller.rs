@@ -1,7 +1,8 @@
 //! The controller of a kind: caches fed by watches, a queue, and a reconcile for each object in it.
 
+mod feeding;
+
 use std::collections::{HashMap, HashSet};
-use std::fmt::Debug;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
@@ -10,20 +11,19 @@ use std::time::{Duration, Instant};
 use futures::channel::mpsc;
 use futures::{FutureExt, SinkExt, Stream, StreamExt, TryStreamExt, future, stream};
 use jiff::Timestamp;
-use k8s_openapi::NamespaceResourceScope;
 use kube::ResourceExt;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::controller::{self, Action, Config, Controller};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store, store};
 use kube::runtime::watcher::{self, Event};
-use serde::de::DeserializeOwned;
 use tokio::sync::watch;
+
+pub use feeding::{Fed, Feeding};
 
 use super::backoff::Backoff;
 use super::client::ApiClient;
 use super::guard::Guarded;
-use super::index::{Child, OwnedIndex, OwnerKey};
 use super::load::{Activity, extra_wait};
 use super::managed::{Managed, Remembers};
 use super::port::ApiError;
@@ -32,7 +32,7 @@ use super::scope::Scope;
 use super::territory::Territory;
 use super::watch::events::events;
 use super::watch::shared::Watches;
-use super::watch::{Filled, Shared, TRIGGER_BUFFER, Trouble, feed, locked, restarted};
+use super::watch::{Filled, Shared, TRIGGER_BUFFER, Trouble, locked, restarted};
 use crate::server::metrics::{Kind, Metrics, ReconcileOutcome};
 
 /// Where kubectl keeps what was applied last.
@@ -62,93 +62,6 @@ pub trait Controlled: Managed {
     /// Whether nothing that is remembered of the object can matter any more: ten thousand objects that are over and
     /// tidied up should not be remembered one by one.
     fn is_over(&self, memory: &Self::Memory) -> bool;
-}
-
-/// Keeps one cache fed; ends with the controller.
-pub struct Fed {
-    feeder: future::BoxFuture<'static, ()>,
-    filled: watch::Receiver<Filled>,
-}
-
-/// How caches of children are fed: objects that have a label, and the owners that their changes concern.
-pub struct Feeding<C> {
-    client: kube::Client,
-    scope: Scope,
-    watches: Watches,
-    caches: Shared<C>,
-    triggers: mpsc::Sender<OwnerKey>,
-    /// Plural of the owners.
-    of: &'static str,
-}
-
-impl<C: Send + 'static> Feeding<C> {
-    /// Feeds the index of one kind of child from a watch of the objects that have `label`; `K` is the object as it is
-    /// watched. One that cannot be read is a child of which only the metadata is known.
-    pub fn watch<K, T>(&self, label: &str, pick: fn(&mut C) -> &mut OwnedIndex<T>) -> Fed
-    where
-        K: Watchable + Default,
-        T: Child + From<K> + Send + Sync + 'static,
-    {
-        self.feed(label, pick, Guarded::<K>::or_bare)
-    }
-
-    /// The same for children of our own kinds, whose facts say so when the object cannot be read.
-    pub fn watch_own<K, T>(&self, label: &str, pick: fn(&mut C) -> &mut OwnedIndex<T>) -> Fed
-    where
-        K: Watchable,
-        T: Child + From<Guarded<K>> + Send + Sync + 'static,
-    {
-        self.feed(label, pick, |object: Guarded<K>| object)
-    }
-
-    fn feed<K, W, T>(&self, label: &str, pick: fn(&mut C) -> &mut OwnedIndex<T>, read: fn(Guarded<K>) -> W) -> Fed
-    where
-        K: Watchable,
-        W: kube::Resource<DynamicType = ()> + Send + 'static,
-        T: Child + From<W> + Send + Sync + 'static,
-    {
-        let (set, filled) = watch::channel(Filled::No);
-        let (client, scope, watches) = (self.client.clone(), self.scope.clone(), self.watches.clone());
-        let (caches, triggers) = (self.caches.clone(), self.triggers.clone());
-        let selection = watcher::Config::default().labels(label);
-        let of = format!("{} of {}", K::plural(&()), self.of);
-        let feeder = async move {
-            restarted(&of, &watches, || {
-                let events = events(scope.api::<Guarded<K>>(&client), selection.clone(), watches.clone());
-                let events = events.map_ok(move |event| map(event, read));
-                let trouble = Trouble::of(of.clone(), watches.clone());
-                feed(events, caches.clone(), pick, triggers.clone(), &set, trouble)
-            })
-            .await;
-        };
-        Fed { feeder: feeder.boxed(), filled }
-    }
-}
-
-/// An object that can be watched.
-pub trait Watchable:
-    kube::Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug + Send + 'static
-{
-}
-
-impl<K> Watchable for K where
-    K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + DeserializeOwned
-        + Clone
-        + Debug
-        + Send
-        + 'static
-{
-}
-
-fn map<K, W>(event: Event<K>, read: fn(K) -> W) -> Event<W> {
-    match event {
-        Event::Apply(object) => Event::Apply(read(object)),
-        Event::Delete(object) => Event::Delete(read(object)),
-        Event::Init => Event::Init,
-        Event::InitApply(object) => Event::InitApply(read(object)),
-        Event::InitDone => Event::InitDone,
-    }
 }
 
 /// What the controller is given.

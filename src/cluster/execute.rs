@@ -185,8 +185,8 @@ struct Owned {
 impl Owned {
     /// Of an object that others may have made, or marked: its metadata is read field by field.
     fn of(object: &Value) -> Self {
-        let text = to_raw_value(object).unwrap_or_default();
-        Owned { metadata: Fields::of(&text).inner("metadata").metadata() }
+        let text = to_raw_value(&object["metadata"]).unwrap_or_default();
+        Owned { metadata: Fields::of(&text).metadata() }
     }
 
     fn owner(&self) -> Option<Owner> {

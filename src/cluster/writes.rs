@@ -105,7 +105,7 @@ impl Writes {
         match (decided_upon, live) {
             (None, Some(live)) => {
                 let known = self.created.remove(&name).and_then(|unseen| unseen.uid).filter(|uid| *uid == live.uid);
-                self.created.insert(name, Unseen { since: now, uid: known });
+                self.remember(name, known, now);
             }
             (None, None) => {
                 self.created.remove(&name);
@@ -139,14 +139,17 @@ impl Writes {
 
     /// Remembers a child that was created.
     pub fn note_created(&mut self, resource: Resource, name: &str, now: Timestamp) {
-        self.missing.remove(&(resource, name.to_owned()));
-        self.created.insert((resource, name.to_owned()), Unseen { since: now, uid: None });
+        self.remember((resource, name.to_owned()), None, now);
     }
 
     /// Remembers a child that was created, and the UID that the apiserver gave it.
     pub fn note_made(&mut self, id: &ObjectId, uid: &str, now: Timestamp) {
-        self.missing.remove(&(id.resource, id.name.clone()));
-        self.created.insert((id.resource, id.name.clone()), Unseen { since: now, uid: Some(uid.to_owned()) });
+        self.remember((id.resource, id.name.clone()), Some(uid.to_owned()), now);
+    }
+
+    fn remember(&mut self, name: Name, uid: Option<String>, now: Timestamp) {
+        self.missing.remove(&name);
+        self.created.insert(name, Unseen { since: now, uid });
     }
 
     /// Whether a child that a cache shows for the first time is the very object that this process has made.
@@ -220,7 +223,6 @@ impl Writes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::port::ObjectId;
 
     fn second(second: i64) -> Timestamp {
         Timestamp::from_second(second).expect("a moment")

@@ -27,7 +27,11 @@ const MOST_REPORTED: usize = 1_000;
 
 /// Shared by all watches of a term. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Watches(Arc<Inner>, Arc<Semaphore>);
+pub struct Watches {
+    inner: Arc<Inner>,
+    /// Places for lists.
+    lists: Arc<Semaphore>,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -47,23 +51,24 @@ impl Watches {
     /// Nothing is wrong yet. What cannot be read is counted in `metrics`.
     pub fn new(metrics: Arc<Metrics>) -> Self {
         let lists = Arc::new(Semaphore::new(LISTS_AT_ONCE));
-        Watches(Arc::new(Inner { metrics, broken: Mutex::default(), reported: Mutex::default() }), lists)
+        let inner = Arc::new(Inner { metrics, broken: Mutex::default(), reported: Mutex::default() });
+        Watches { inner, lists }
     }
 
     /// The same for a watch that must not wait for the lists of others.
     pub fn with_its_own_place(&self) -> Self {
-        Watches(self.0.clone(), Arc::new(Semaphore::new(1)))
+        Watches { lists: Arc::new(Semaphore::new(1)), ..self.clone() }
     }
 
     /// Waits a while for a place to take in a list; `None`: go on without.
     pub(super) async fn place_for_list(&self) -> Option<OwnedSemaphorePermit> {
-        timeout(LONGEST_WAIT, self.1.clone().acquire_owned()).await.ok()?.ok()
+        timeout(LONGEST_WAIT, self.lists.clone().acquire_owned()).await.ok()?.ok()
     }
 
     /// The watch of these objects has failed.
     pub(crate) fn broke(&self, of: &str) {
         let now = Instant::now();
-        let mut broken = locked(&self.0.broken);
+        let mut broken = locked(&self.inner.broken);
         let known = broken.get(of).filter(|failures| now - failures.last < RECOVERED_AFTER);
         let first = known.map_or(now, |failures| failures.first);
         broken.insert(of.to_owned(), Failures { first, last: now });
@@ -71,7 +76,7 @@ impl Watches {
 
     /// The watch of these objects shows what happens.
     pub(crate) fn holds(&self, of: &str) {
-        locked(&self.0.broken).remove(of);
+        locked(&self.inner.broken).remove(of);
     }
 
     /// The watches that have been broken for long.
@@ -80,7 +85,7 @@ impl Watches {
         let is_broken = |failures: &Failures| {
             failures.last - failures.first >= BROKEN_AFTER && now - failures.last < RECOVERED_AFTER
         };
-        let broken = locked(&self.0.broken);
+        let broken = locked(&self.inner.broken);
         broken.iter().filter(|(_, failures)| is_broken(failures)).map(|(of, _)| of.clone()).collect()
     }
 
@@ -88,9 +93,9 @@ impl Watches {
     /// and the log is not its owner's to read.
     pub(super) fn unreadable<K: Resource<DynamicType = ()>>(&self, object: &Guarded<K>) {
         let kind = K::kind(&());
-        self.0.metrics.unreadable(&kind);
+        self.inner.metrics.unreadable(&kind);
         let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-        let mut reported = locked(&self.0.reported);
+        let mut reported = locked(&self.inner.reported);
         if reported.len() < MOST_REPORTED && reported.insert(format!("{kind} {namespace}/{name}")) {
             tracing::warn!(namespace, name, "a {kind} cannot be read, and is left as it is; others are not affected");
         }
@@ -99,8 +104,8 @@ impl Watches {
     /// Counts an event that names no object.
     pub(super) fn nameless<K: Resource<DynamicType = ()>>(&self) {
         let kind = K::kind(&());
-        self.0.metrics.unreadable(&kind);
-        if locked(&self.0.reported).insert(format!("{kind} without a name")) {
+        self.inner.metrics.unreadable(&kind);
+        if locked(&self.inner.reported).insert(format!("{kind} without a name")) {
             tracing::warn!("an event of the watch of {} names no object and is left out", K::plural(&()));
         }
     }

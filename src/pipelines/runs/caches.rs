@@ -18,7 +18,7 @@ use crate::cluster::workload::RevisionFacts;
 use crate::names;
 use crate::pipelines::definitions::facts::{NO_PIPELINE, RunFacts};
 
-/// So long after its end a run has just finished.
+/// For this long after its end, a run counts as one that has just finished.
 const JUST_NOW: SignedDuration = SignedDuration::from_mins(1);
 
 /// One index for each kind of child.
@@ -94,6 +94,7 @@ impl Caches {
             claim: named(&self.claims.of(namespace, uid), &family).map(|claim| claim.0.clone()),
         }
     }
+
     /// Runs of a namespace that have finished and belong to no Pipeline: they name none, never found it, or it is gone.
     fn of_no_pipeline(&self, namespace: &str) -> Vec<Arc<RunFacts>> {
         let is_gone = |owner: &&str| *owner == NO_PIPELINE || self.pipelines.of(namespace, owner).is_empty();

@@ -5,7 +5,7 @@
 //! further ahead is nobody's.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::api::{ModelDeployment, ModelDeploymentStatus};
@@ -50,12 +50,11 @@ pub(super) fn given<'a>(
     let taken: BTreeSet<i64> = records().chain(observed.deployments.iter().map(|child| child.revision)).collect();
     let next = (recorded + 1..).find(|number| !taken.contains(number)).unwrap_or(HIGHEST);
     let is_given = |record: &&Arc<RevisionFacts>| (1..next).contains(&record.number);
-    let has_given = |child: &&Arc<DeploymentFacts>| {
-        let record = observed.revisions.iter().filter(is_given).find(|record| record.number == child.revision);
-        match record {
-            Some(record) => is_of(record, child),
-            None => (1..=recorded).contains(&child.revision),
-        }
+    let by_number: BTreeMap<i64, &Arc<RevisionFacts>> =
+        observed.revisions.iter().filter(is_given).map(|record| (record.number, record)).collect();
+    let has_given = |child: &&Arc<DeploymentFacts>| match by_number.get(&child.revision) {
+        Some(record) => is_of(record, child),
+        None => (1..=recorded).contains(&child.revision),
     };
     let are_all = observed.revisions.iter().all(|record| is_given(&record))
         && observed.deployments.iter().all(|child| has_given(&child));
