@@ -49,17 +49,16 @@ impl Lease {
     pub(super) fn named(name: &str) -> Self {
         Lease {
             metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
-            ..Lease::of(Fields::default())
+            ..Lease::of(&Fields::default(), &Fields::default())
         }
     }
 
-    fn of(fields: Fields<'_>) -> Self {
-        let spec = fields.inner("spec");
+    fn of(metadata: &Fields<'_>, spec: &Fields<'_>) -> Self {
         let text = |field| spec.text(field).map(|text| shorten(&text, LONGEST_TEXT).to_owned());
         Lease {
             api_version: "coordination.k8s.io/v1",
             kind: "Lease",
-            metadata: fields.inner("metadata").metadata(),
+            metadata: metadata.metadata(),
             spec: LeaseSpec {
                 holder_identity: text("holderIdentity"),
                 lease_duration_seconds: spec.read("leaseDurationSeconds"),
@@ -83,13 +82,22 @@ impl Lease {
 
 impl<'de> Deserialize<'de> for Lease {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Lease::of(Fields::of(&Box::<RawValue>::deserialize(deserializer)?)))
+        /// Both parts as text, and not the whole object: a watch hands it over field by field.
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Parts {
+            metadata: Box<RawValue>,
+            spec: Box<RawValue>,
+        }
+        let Parts { metadata, spec } = Parts::deserialize(deserializer).unwrap_or_default();
+        Ok(Lease::of(&Fields::of(&metadata), &Fields::of(&spec)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::guard::Guarded;
     use serde_json::{Value, json};
 
     fn read(lease: &Value) -> Lease {
@@ -124,6 +132,16 @@ mod tests {
         for odd in [json!({"spec": []}), json!({"spec": null, "metadata": null}), json!(1), json!([])] {
             assert_eq!(read(&odd).spec, LeaseSpec::default(), "{odd}");
         }
+    }
+
+    #[test]
+    fn a_watch_reads_it_like_any_other_reader() {
+        let text = json!({"metadata": {"name": "trainyard"}, "spec": {"holderIdentity": "x"}}).to_string();
+        let lease = Guarded::<Lease>::of(&RawValue::from_string(text).unwrap()).0.expect("it is readable");
+        assert_eq!(
+            (lease.metadata.name.as_deref(), lease.spec.holder_identity.as_deref()),
+            (Some("trainyard"), Some("x"))
+        );
     }
 
     #[test]

@@ -58,6 +58,8 @@ pub(crate) async fn metrics_count_what_a_job_took(space: Space) -> Result<()> {
         ensure!(grown(requests, &[("outcome", "Refused")]) == 0.0, "something was refused");
         ensure!(after.sum("trainyard_queue_depth", &[("kind", "TrainingJob")]) == 0.0, "the queue is not empty");
         ensure!(after.sum("trainyard_leader", &[]) == 1.0, "it does not lead");
+        let unreadable = after.sum("trainyard_unreadable_objects_total", &[("kind", "Lease")]);
+        ensure!(unreadable == 0.0, "{unreadable} Leases could not be read");
         ensure!(after.sum("trainyard_build_info", &[]) == 1.0, "no build");
         Ok(())
     })
